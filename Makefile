@@ -1,0 +1,43 @@
+# Every target makes the environment it needs. PYTHON picks the interpreter (3.11 or 3.12).
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+STORAGE ?= runs
+BIN := .venv/bin
+
+.PHONY: env demo test check format ui lock clean
+
+env: .venv/.ready
+
+.venv/.ready: requirements.lock requirements-uv.lock pyproject.toml
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: env
+	$(BIN)/python -m experiments.run backbone_ablation --smoke --storage $(STORAGE)
+
+test: env
+	$(BIN)/python -m pytest
+
+check: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: env
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow.db --host 127.0.0.1 --port 5000
+
+# Resolve the newest versions that pyproject.toml allows, for all platforms and Python versions at once.
+lock: env
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--upgrade --extra dev pyproject.toml -o requirements.lock
+	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --upgrade - -o requirements-uv.lock
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,105 @@
+"""The frames of a search, and the tile stores that its trials read."""
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.paths import StoragePaths
+from experiments.ray_cluster import machine
+from satdet.config import ConfigError, TilesConfig, TrialConfig, digest
+from satdet.data.store import TileStore
+from search_spaces.declare import SimulatedSurvey
+
+Progress = Callable[[str, int, int], None]
+"""What is being done, how much of it, out of how much."""
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """Stores by the digest of the tiles configuration they were made for."""
+
+    source: Path
+    stores: dict[str, TileStore]
+
+    def store(self, tiles: TilesConfig) -> TileStore:
+        """The store of a trial."""
+        return self.stores[digest(tiles)]
+
+    def to_json(self) -> dict[str, Any]:
+        """What identifies the data in a record: where it came from and the hash of all that trials read."""
+        contents = sorted(store.digest for store in self.stores.values())
+        whole = hashlib.sha256("".join(contents).encode()).hexdigest()[:16]
+        return {"source": str(self.source), "digest": whole}
+
+
+def survey_path(storage: StoragePaths, survey: SimulatedSurvey) -> Path:
+    """Folder of the simulated survey."""
+    return storage.data / f"simulated-{survey.size}px-{survey.frames}-seed{survey.seed}"
+
+
+def prepare_data(
+    storage: StoragePaths,
+    configs: Iterable[TrialConfig],
+    survey: SimulatedSurvey,
+    *,
+    data: str | None,
+    labels: str | None,
+    progress: Progress,
+) -> SearchData:
+    """Make (or find) the store of every tiles configuration among `configs`.
+
+    Raises
+    ------
+    DataError
+        If the frames cannot be used.
+    """
+    from satdet.data.ingest import prepare, store_path
+
+    if data is None:
+        source = _simulated(survey_path(storage, survey), survey, progress)
+    else:
+        source = Path(data).expanduser().resolve()
+    label_file = Path(labels).expanduser().resolve() if labels else None
+    stores = {}
+    for tiles in {digest(config.tiles): config.tiles for config in configs}.values():
+        out = store_path(storage.data, source, tiles, label_file)
+        told = functools.partial(progress, "preparing frames")
+        stores[digest(tiles)] = prepare(source, tiles, out, labels=label_file, progress=told)
+    return SearchData(source, stores)
+
+
+def check_batches(configs: Iterable[TrialConfig], data: SearchData) -> None:
+    """Refuse a batch that is larger than its epoch before anything starts.
+
+    Raises
+    ------
+    ConfigError
+        Naming the batch and the tiles there are.
+    """
+    for config in configs:
+        training = config.training
+        tiles = len(data.store(config.tiles).split("train", empty_tiles=training.empty_tiles))
+        epoch = min(tiles, training.tiles_per_epoch or tiles)
+        if training.batch_size > epoch:
+            raise ConfigError(
+                f"training.batch_size = {training.batch_size} is larger than an epoch of {epoch} tiles"
+                f" ({tiles} training tiles in {data.store(config.tiles).path})"
+            )
+
+
+def _simulated(folder: Path, survey: SimulatedSurvey, progress: Progress) -> Path:
+    """Draw the survey's frames that are not there yet."""
+    from satdet.simulate import simulate_survey
+
+    simulate_survey(
+        folder,
+        frames=survey.frames,
+        seed=survey.seed,
+        size=survey.size,
+        workers=machine().cpus,
+        progress=functools.partial(progress, "simulating frames"),
+    )
+    return folder

@@ -1,0 +1,138 @@
+"""The flags of ``experiments.run``, checked, and the declaration that they lead to."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from experiments.stoppers import Budget, parse_budget
+from satdet.config import ConfigError, parse_value
+from satdet.errors import UsageError
+from search_spaces.declare import Experiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What was asked for on the command line. None: not said."""
+
+    experiment: str
+    smoke: bool | None = None
+    data: str | None = None
+    labels: str | None = None
+    storage: str = "runs"
+    tracking_uri: str | None = None
+    wandb: Literal["online", "offline", "off"] | None = None
+    values: dict[str, Any] | None = None
+    seeds: int | None = None
+    trials: int | None = None
+    budget: Budget | None = None
+    concurrency: int | None = None
+    workers_per_trial: int | None = None
+    gpus_per_trial: float | None = None
+    cpus_per_trial: int | None = None
+    address: str | None = None
+    weights_dir: str | None = None
+    resume: bool = False
+    fresh: bool = False
+    plan: bool = False
+    json: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """The flags that make another search when they change; a resume takes them from the record."""
+        data = str(Path(self.data).expanduser().resolve()) if self.data else None
+        labels = str(Path(self.labels).expanduser().resolve()) if self.labels else None
+        return {"smoke": self.smoke, "values": self.values, "seeds": self.seeds, "data": data, "labels": labels}
+
+    def applied_to(self, experiment: Experiment) -> Experiment:
+        """The declaration as the flags change it: smoke, then values, then seeds."""
+        import dataclasses
+
+        if self.smoke:
+            experiment = experiment.scaled_down()
+        if self.values:
+            experiment = experiment.with_base_values(self.values)
+        if self.seeds is not None:
+            experiment = dataclasses.replace(experiment, seeds=self.seeds)
+        return experiment
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of ``experiments.run``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.run",
+        description="Run a declared experiment: every trial trained under Ray, recorded, and logged to MLflow and W&B.",
+        epilog="exit status: 0 finished; 2 usage or bad declaration; 3 finished, some trials failed; 4 bad data; "
+        "130 interrupted, go on with --resume",
+    )
+    add = parser.add_argument
+    add(
+        "experiment",
+        nargs="?",
+        metavar="NAME|FILE.py",
+        help="a declared experiment (--list) or a file that declares one",
+    )
+    add("--list", action="store_true", help="the declared experiments with their questions")
+    add("--plan", action="store_true", help="what would run and what it would cost; starts nothing")
+    add("--smoke", action="store_true", default=None, help="the experiment scaled down")
+    add("--data", metavar="DIR", help="frames and catalogues (default: a simulated survey, made on first use)")
+    add("--labels", metavar="FILE", help="label file of the frames (default: labels.csv in DIR, if there)")
+    add("--storage", metavar="DIR", default="runs", help="folder of searches, data and trackers (default: runs)")
+    add("--set", metavar="KEY=VALUE", action="append", default=[], help="override a value of the base (repeatable)")
+    add("--seeds", type=int, metavar="N", help="replicate every cell with N seeds")
+    add("--trials", type=int, metavar="N", help="at most N trials")
+    add("--budget", metavar="12h|40gpuh|500epochs", help="end the search cleanly when this is spent")
+    add("--concurrency", type=int, metavar="N", help="at most N trials at a time")
+    add("--workers-per-trial", type=int, metavar="N", help="processes that train one trial")
+    add("--gpus-per-trial", type=float, metavar="X", help="GPUs of a trial, a fraction shares one")
+    add("--cpus-per-trial", type=int, metavar="N", help="CPUs, and so threads, of a trial")
+    add("--address", metavar="ADDR", default=os.environ.get("RAY_ADDRESS"), help="a Ray cluster (default: a local one)")
+    add("--weights-dir", metavar="DIR", help="folder with pretrained weights, for sites without a network")
+    add("--tracking-uri", metavar="URI", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow (default: SQLite)")
+    add("--wandb", choices=("online", "offline", "off"), help="default: online with a key, else offline")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with an interrupted search")
+    again.add_argument("--fresh", action="store_true", help="begin anew; an earlier search is moved into archive/")
+    add("--json", action="store_true", help="print the summary on standard output")
+    add("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+def options_of(parsed: argparse.Namespace) -> RunOptions:
+    """The options, checked.
+
+    Raises
+    ------
+    UsageError
+        For a number that is not positive, or a ``--set`` that is not ``key=value``.
+    ConfigError
+        For a key or value that the configuration does not have.
+    """
+    if not parsed.experiment:
+        raise UsageError("which experiment? --list shows the declared ones")
+    for flag in ("seeds", "trials", "concurrency", "workers_per_trial", "cpus_per_trial"):
+        value = getattr(parsed, flag)
+        if value is not None and value < 1:
+            raise UsageError(f"--{flag.replace('_', '-')} {value} is not positive")
+    if parsed.gpus_per_trial is not None and parsed.gpus_per_trial < 0:
+        raise UsageError(f"--gpus-per-trial {parsed.gpus_per_trial} is negative")
+    if parsed.workers_per_trial not in (None, 1):
+        raise UsageError(
+            f"--workers-per-trial {parsed.workers_per_trial}: a trial trains in one process in this version"
+        )
+    plain = {name: value for name, value in vars(parsed).items() if name not in ("list", "debug", "set", "budget")}
+    budget = parse_budget(parsed.budget) if parsed.budget else None
+    return RunOptions(**plain, values=parse_assignments(parsed.set), budget=budget)
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any] | None:
+    """The values that ``key=value`` texts set, by path; None when there are none."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {assignment!r} is not key=value")
+        value = parse_value(path.strip(), text.strip())
+        values[path.strip()] = list(value) if isinstance(value, tuple) else value
+    return values or None

@@ -1,0 +1,126 @@
+"""A Ray cluster to run on: a local one of our own, started locked down, or one that is there already."""
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from satdet.errors import UsageError
+from search_spaces.declare import Resources
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "8",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a cluster, or this machine, has."""
+
+    cpus: int
+    gpus: float
+
+
+@dataclass(frozen=True)
+class TrialResources:
+    """What each trial gets, and how many run at a time."""
+
+    cpus: int
+    gpus: float
+    concurrency: int
+
+
+@contextmanager
+def ray_cluster(address: str | None, token_file: Path, log_folder: Path) -> Iterator[Capacity]:
+    """Connect to Ray at `address`, or start it on this machine for as long as the context lasts.
+
+    A cluster of our own listens on loopback, asks for a token that only its owner can read, and sends no statistics.
+    """
+    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in os.environ:
+            os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token(token_file)))
+    import ray
+
+    local = {"num_cpus": machine().cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(
+            address=address,
+            namespace="satdet",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+            **({} if address else local),
+        )
+    except ConnectionError as error:
+        raise UsageError(f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]})") from None
+    _log_to_file(log_folder / "ray.log")
+    try:
+        total = ray.cluster_resources()
+        yield Capacity(int(total.get("CPU", 0)), float(total.get("GPU", 0)))
+    finally:
+        ray.shutdown()
+
+
+def machine() -> Capacity:
+    """What this machine has, without asking Ray: the CPUs this process may use, and NVIDIA devices."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    gpus = min(devices, len([device for device in visible.split(",") if device])) if visible is not None else devices
+    return Capacity(len(os.sched_getaffinity(0)), float(gpus))
+
+
+def divide(
+    capacity: Capacity, wanted: Resources, trials: int, *, concurrency: int | None, cpus: int | None, gpus: float | None
+) -> TrialResources:
+    """Divide a cluster between trials: with GPUs as many as these hold, else as many as there are CPUs or trials.
+
+    Raises
+    ------
+    UsageError
+        If not even one trial could ever be placed.
+    """
+    if gpus is None:
+        gpus = wanted.gpus_per_worker if capacity.gpus else 0.0
+    cpus = cpus or wanted.cpus_per_worker
+    if gpus > capacity.gpus or (cpus or 1) > capacity.cpus:
+        there = f"{capacity.cpus} CPUs and {capacity.gpus:g} GPUs"
+        raise UsageError(f"a trial asks for {cpus or 1} CPUs and {gpus:g} GPUs; there are {there}")
+    by_device = int(capacity.gpus / gpus) if gpus else capacity.cpus
+    by_cpu = capacity.cpus // cpus if cpus else capacity.cpus
+    most = max(1, min(by_device, by_cpu, trials, concurrency or trials))
+    return TrialResources(cpus or max(1, capacity.cpus // most), gpus, most)
+
+
+def _token(path: Path) -> Path:
+    """A token file that only its owner can read, made if it is not there."""
+    if not path.exists():
+        partial = path.with_suffix(f".partial-{os.getpid()}")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+        partial.replace(path)
+    return path
+
+
+def _log_to_file(path: Path) -> None:
+    """Ray's messages belong in a file, not between our lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger("ray")
+    logger.handlers = [logging.FileHandler(path)]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False

@@ -1,0 +1,324 @@
+"""The driver of a search: opens or resumes the record, gets the data, runs the trials under Ray, leaves a summary."""
+
+import os
+import platform
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import search_spaces
+from experiments.data import SearchData, check_batches, prepare_data
+from experiments.live import LiveSearch
+from experiments.lock import sole_driver
+from experiments.options import RunOptions
+from experiments.paths import SearchPaths, StoragePaths, storage_paths
+from experiments.plan import Plan, make_plan
+from experiments.progress import Outlook, Screen, build_screen
+from experiments.ray_cluster import Capacity, TrialResources, machine, ray_cluster
+from experiments.record import VERSION, Record, read_record
+from experiments.searchers import build_searcher
+from experiments.state import SearchState, TrialState
+from experiments.summary import write_summary
+from experiments.tracking import TrackerProcess
+from satdet.config import unflatten, with_values
+from satdet.errors import DataError, SatdetError, StorageError, UsageError
+from search_spaces.declare import Experiment
+
+_PACKAGES = ("satdet", "ray", "optuna", "torch", "torchvision", "astropy", "albumentations", "torchmetrics", "mlflow",
+             "wandb", "numpy")  # fmt: skip
+
+
+class Interrupt:
+    """Ctrl-C or SIGTERM: the first asks the search to leave, the second leaves at once."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody wants the search to leave."""
+        return self._asked.is_set()
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Catch both signals for as long as the context lasts."""
+        before = {each: signal.signal(each, self._on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._asked.is_set():
+            raise KeyboardInterrupt
+        self._asked.set()
+
+
+def run_search(options: RunOptions) -> dict[str, Any]:
+    """Run, or go on with, a search and return its summary.
+
+    Raises
+    ------
+    SatdetError
+        For all that can be wrong before a trial starts; nothing has been changed then.
+    KeyboardInterrupt
+        When interrupted before trials began, or twice.
+    """
+    declared = search_spaces.load(options.experiment)
+    storage = storage_paths(options.storage)
+    storage.make()
+    search = storage.search(declared.name)
+    with sole_driver(search.lock):
+        earlier = _earlier(search)
+        _check_in_the_way(search, earlier, options)
+        if options.resume:
+            options = _recorded_options(earlier, options)
+        experiment = options.applied_to(declared)
+        if options.resume:
+            _check_unchanged(earlier, experiment)
+        plan = make_plan(experiment, options, machine() if options.address is None else Capacity(1 << 20, 1 << 20))
+        screen_name = build_screen(Outlook(experiment.name, 0, 1, lambda trial: 0))
+        try:
+            data = _prepare(storage, plan, options, screen_name)
+        finally:
+            screen_name.close()
+        if options.resume and data.to_json()["digest"] != earlier.header["data"]["digest"]:
+            raise DataError(f"the frames in {data.source} are not those that the search began with; begin with --fresh")
+        if options.fresh and earlier.header:
+            _archive(storage, search, earlier)
+        with Record(search.record) as record:
+            return _run_recorded(LiveSearch(record), experiment, data, options, storage, search)
+
+
+def _run_recorded(
+    live: LiveSearch,
+    experiment: Experiment,
+    data: SearchData,
+    options: RunOptions,
+    storage: StoragePaths,
+    search: SearchPaths,
+) -> dict[str, Any]:
+    """The search from the point where all is known to be well."""
+    if not live.state.header:
+        live.note(
+            "search",
+            version=VERSION,
+            search_id=secrets.token_hex(8),
+            declaration=experiment.to_json(),
+            digest=experiment.digest(),
+            options=options.identity(),
+            data=data.to_json(),
+            environment=_environment(),
+        )
+    interrupt = Interrupt()
+    live.note("session", host=socket.gethostname(), process=os.getpid())
+    with interrupt.handled(), TrackerProcess(storage, search, options) as trackers:
+        with ray_cluster(options.address, storage.ray_token, search.logs) as capacity:
+            plan = make_plan(experiment, options, capacity)
+            screen = build_screen(_outlook(plan, experiment))
+            try:
+                _run_trials(live, plan, data, options, search, screen, interrupt)
+            finally:
+                screen.close()
+        live.note("session_end", status=_status(live.state, interrupt))
+        write_summary(search, live.state)
+        trackers.finish()
+    return write_summary(search, live.state)
+
+
+def _run_trials(
+    live: LiveSearch,
+    plan: Plan,
+    data: SearchData,
+    options: RunOptions,
+    search: SearchPaths,
+    screen: Screen,
+    interrupt: Interrupt,
+) -> None:
+    """Give the trials to Ray Tune and wait until all have ended, or somebody or the budget ends the search."""
+    from ray import tune
+    from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+    from experiments.schedulers import RecordedScheduler, build_scheduler
+    from experiments.trainable import TrialTrainable
+    from experiments.tuning import RecordedSearch, RecordingCallback, SearchStopper
+
+    experiment, given = plan.experiment, plan.resources
+    scheduler_name = type(experiment.scheduler).__name__.lower()
+    scheduler = RecordedScheduler(build_scheduler(experiment.scheduler, experiment.objective, plan.epochs))
+    scheduler.replay(live.record.events)
+    trials = RecordedSearch(
+        live,
+        build_searcher(experiment.searcher, experiment),
+        lambda trial: _order(trial, experiment, data, search, given, options),
+        resources=PlacementGroupFactory([{"CPU": given.cpus, "GPU": given.gpus}]),
+        limit=len(plan.suggestions),
+        concurrency=given.concurrency,
+    )
+    stopper = SearchStopper(live, options.budget, given.gpus, interrupt)
+    live.listen(screen.event)
+    # Not Tuner.fit: it would pickle searcher, scheduler and callbacks for a restore that the record makes needless.
+    tune.run(
+        TrialTrainable,
+        name=f"session-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}",
+        storage_path=str(search.ray),
+        search_alg=trials,
+        scheduler=scheduler,
+        reuse_actors=True,
+        stop=stopper,
+        callbacks=[RecordingCallback(live, scheduler_name, lambda: screen.tick(live.state))],
+        verbose=0,
+        raise_on_failed_trial=False,
+    )
+    if not interrupt.asked and stopper.stop_all():
+        for trial in live.state.open_trials():
+            live.note("ended", trial=trial.trial_id, end=_budget_end())
+
+
+def _order(
+    trial: TrialState,
+    experiment: Experiment,
+    data: SearchData,
+    search: SearchPaths,
+    given: TrialResources,
+    options: RunOptions,
+) -> Any:
+    from experiments.trainable import TrialOrder
+
+    return TrialOrder(
+        trial_id=trial.trial_id,
+        config=trial.config,
+        seed=trial.seed,
+        directory=str(search.trial(trial.trial_id)),
+        store=str(data.store(unflatten(trial.config).tiles).path),
+        stoppers=[stopper.to_json() for stopper in experiment.stoppers],
+        threads=given.cpus,
+        after_epoch=trial.epochs,
+        weights_dir=options.weights_dir,
+    )
+
+
+def _earlier(search: SearchPaths) -> SearchState:
+    """What a record of that name says already; an empty state if there is none."""
+    return SearchState.of(read_record(search.record)) if search.record.is_file() else SearchState()
+
+
+def _check_in_the_way(search: SearchPaths, earlier: SearchState, options: RunOptions) -> None:
+    if options.resume and not earlier.header:
+        raise StorageError(f"{search.root}: there is no search to resume")
+    if not earlier.header or options.resume or options.fresh:
+        return
+    ended = len(earlier.trials) - len(earlier.open_trials())
+    if earlier.status == "finished":
+        raise StorageError(
+            f"{search.root}: this search is finished; see it with python -m experiments.compare {search.name},"
+            " or begin anew with --fresh"
+        )
+    raise StorageError(
+        f"{search.root}: an unfinished search ({ended} of {len(earlier.trials)} trials ended) is there;"
+        " go on with --resume, or begin anew with --fresh"
+    )
+
+
+def _recorded_options(earlier: SearchState, options: RunOptions) -> RunOptions:
+    """The options of a resume: what is not said again is as it was."""
+    recorded: Mapping[str, Any] = earlier.header["options"]
+    said = options.identity()
+    return replace(options, **{name: recorded[name] for name in recorded if said[name] is None})
+
+
+def _check_unchanged(earlier: SearchState, experiment: Experiment) -> None:
+    if earlier.header["digest"] == experiment.digest():
+        return
+    before, now = _flat(earlier.header["declaration"]), _flat(experiment.to_json())
+    differences = [
+        f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(("question", "resources"))
+    ]
+    raise UsageError(
+        f"{experiment.name}: the declaration has changed since the search began ({'; '.join(differences[:8])});"
+        " change it back, or begin with --fresh"
+    )
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _prepare(storage: StoragePaths, plan: Plan, options: RunOptions, screen: Screen) -> SearchData:
+    """The data of all trials, and a last look at what could still be wrong."""
+    said: set[str] = set()
+
+    def progress(title: str, done: int, total: int) -> None:
+        if title not in said:
+            said.add(title)
+            screen.say(f"{title} ({total})")
+
+    configs = plan.configs
+    data = prepare_data(
+        storage, configs, plan.experiment.survey, data=options.data, labels=options.labels, progress=progress
+    )
+    check_batches(configs, data)
+    if any(config.detector.weights != "none" for config in configs):
+        from satdet.detector import find_weights
+
+        for config in configs:
+            find_weights(config.detector, Path(options.weights_dir) if options.weights_dir else None)
+    return data
+
+
+def _archive(storage: StoragePaths, search: SearchPaths, earlier: SearchState) -> None:
+    """Move an earlier search out of the way; nothing is ever deleted."""
+    storage.archive.mkdir(exist_ok=True)
+    search.root.rename(storage.archive / f"{search.name}-{earlier.search_id}")
+
+
+def _outlook(plan: Plan, experiment: Experiment) -> Outlook:
+    def epochs(trial: TrialState) -> int:
+        return with_values(experiment.base, trial.values).training.epochs
+
+    return Outlook(experiment.name, len(plan.suggestions), plan.resources.concurrency, epochs)
+
+
+def _status(state: SearchState, interrupt: Interrupt) -> str:
+    if state.open_trials() or interrupt.asked:
+        return "interrupted"
+    return "finished" if any(trial.status != "failed" for trial in state.trials.values()) else "failed"
+
+
+def _budget_end() -> dict[str, Any]:
+    return {"status": "stopped", "stop_reason": "budget", "error": None, "by": "driver"}
+
+
+def _environment() -> dict[str, str]:
+    """Versions that a result depends on."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def exit_status(summary: Mapping[str, Any]) -> int:
+    """0 finished, 3 finished with failed trials, 130 interrupted."""
+    if summary["status"] == "interrupted":
+        return 130
+    failed = any(trial["status"] == "failed" for trial in summary["trials"])
+    return SatdetError.exit_status if not summary["trials"] else 3 if failed else 0

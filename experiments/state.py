@@ -1,0 +1,141 @@
+"""What a record says: the state of a search and of its trials, folded from the events one by one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.record import Event
+
+Metrics = dict[str, float]
+OPEN = ("pending", "running")
+
+
+@dataclass
+class TrialState:
+    """One trial, as far as the record goes."""
+
+    trial_id: str
+    values: dict[str, Any]
+    """The searched values (the cell), by path."""
+    config: dict[str, Any]
+    """The whole configuration, by path."""
+    seed: int
+    status: str = "pending"
+    stop_reason: str | None = None
+    error: str | None = None
+    attempts: int = 0
+    results: list[tuple[int, float, Metrics]] = field(default_factory=list)
+    """Epoch, time [s since 1970] and metrics of each report."""
+    ended_at: float | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs reported."""
+        return self.results[-1][0] if self.results else 0
+
+    @property
+    def last(self) -> Metrics:
+        """Metrics of the last epoch, empty before the first."""
+        return self.results[-1][2] if self.results else {}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in epochs, over all attempts."""
+        return sum(metrics["seconds"] for _, _, metrics in self.results)
+
+    def best(self, metric: str, mode: str) -> Metrics:
+        """Metrics of the best epoch by the objective (the first of equals), empty before the first report."""
+        sign = 1 if mode == "max" else -1
+        return max((metrics for _, _, metrics in self.results), key=lambda metrics: sign * metrics[metric], default={})
+
+
+@dataclass
+class SearchState:
+    """One search, as far as the record goes."""
+
+    header: dict[str, Any] = field(default_factory=dict)
+    trials: dict[str, TrialState] = field(default_factory=dict)
+    status: str = "interrupted"
+    """finished, failed, or interrupted: a record that just ends was interrupted."""
+    started_at: float = 0.0
+    seconds: float = 0.0
+    """Wall clock of all sessions together."""
+    session_began: float = 0.0
+    """When the last session began [s since 1970]."""
+    seconds_before: float = 0.0
+    """Wall clock of the sessions before it."""
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> "SearchState":
+        """The state after all `events`."""
+        state = cls()
+        for event in events:
+            state.apply(event)
+        return state
+
+    @property
+    def metric(self) -> str:
+        """Name of the objective's metric."""
+        return str(self.header["declaration"]["objective"]["metric"])
+
+    @property
+    def mode(self) -> str:
+        """``max`` or ``min``."""
+        return str(self.header["declaration"]["objective"]["mode"])
+
+    @property
+    def search_id(self) -> str:
+        """Identity of this search, also among searches of the same name."""
+        return str(self.header["search_id"])
+
+    def apply(self, event: Event) -> None:
+        """Fold one event in."""
+        handler = getattr(self, f"_on_{event['kind']}", None)
+        if handler is not None:
+            handler(event)
+        if self.session_began:
+            self.seconds = self.seconds_before + max(0.0, event["time"] - self.session_began)
+
+    def open_trials(self) -> list[TrialState]:
+        """Trials that have begun or wait, in the order of their suggestion."""
+        return [trial for trial in self.trials.values() if trial.status in OPEN]
+
+    def ranking(self) -> list[TrialState]:
+        """Trials with a result, best first."""
+        sign = -1 if self.mode == "max" else 1
+        scored = [trial for trial in self.trials.values() if trial.results]
+        return sorted(scored, key=lambda trial: sign * trial.best(self.metric, self.mode)[self.metric])
+
+    def _on_search(self, event: Event) -> None:
+        self.header = event
+        self.started_at = event["time"]
+
+    def _on_session(self, event: Event) -> None:
+        self.status = "interrupted"
+        self.session_began, self.seconds_before = event["time"], self.seconds
+
+    def _on_suggested(self, event: Event) -> None:
+        trial_id = event["trial"]
+        config = {**self.header["declaration"]["base"], **event["values"]}
+        self.trials[trial_id] = TrialState(trial_id, event["values"], config, event["seed"])
+
+    def _on_started(self, event: Event) -> None:
+        trial = self.trials[event["trial"]]
+        trial.status = "running"
+        trial.attempts += 1
+
+    def _on_result(self, event: Event) -> None:
+        self.trials[event["trial"]].results.append((event["epoch"], event["time"], event["metrics"]))
+        self._on_ended(event)
+
+    def _on_ended(self, event: Event) -> None:
+        if event["end"] is None:
+            return
+        trial = self.trials[event["trial"]]
+        trial.status = event["end"]["status"]
+        trial.stop_reason = event["end"]["stop_reason"]
+        trial.error = event["end"]["error"]
+        trial.ended_at = event["time"]
+
+    def _on_session_end(self, event: Event) -> None:
+        self.status = event["status"]

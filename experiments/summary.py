@@ -1,0 +1,61 @@
+"""``summary.json``: a search's result for people and programs, made from its record at any time."""
+
+import json
+import os
+from typing import Any
+
+from experiments.paths import SearchPaths
+from experiments.record import read_record
+from experiments.state import SearchState, TrialState
+from experiments.trackers.base import TrackerState, tracker_states
+
+
+def summarise(search: SearchPaths, state: SearchState | None = None) -> dict[str, Any]:
+    """The summary of a search; `state` saves reading its record again."""
+    state = state or SearchState.of(read_record(search.record))
+    trackers = tracker_states(search)
+    ranking = state.ranking()
+    return {
+        "search": search.name,
+        "search_id": state.search_id,
+        "status": state.status,
+        "metric": state.metric,
+        "mode": state.mode,
+        "best": ranking[0].trial_id if ranking else None,
+        "seconds": round(state.seconds, 3),
+        "data": state.header["data"],
+        "declaration": state.header["digest"],
+        "trials": [_trial(search, state, trial, trackers) for trial in state.trials.values()],
+    }
+
+
+def write_summary(search: SearchPaths, state: SearchState | None = None) -> dict[str, Any]:
+    """Write the summary into the search's folder, replacing the old one in one step, and return it."""
+    summary = summarise(search, state)
+    partial = search.summary.with_suffix(f".partial-{os.getpid()}")
+    partial.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    partial.replace(search.summary)
+    return summary
+
+
+def _trial(
+    search: SearchPaths, state: SearchState, trial: TrialState, trackers: dict[str, TrackerState]
+) -> dict[str, Any]:
+    run_ids = {name: tracker.run_ids.get(trial.trial_id) for name, tracker in trackers.items()}
+    checkpoint = search.trial(trial.trial_id) / "model.pt"
+    return {
+        "id": trial.trial_id,
+        "status": trial.status,
+        "stop_reason": trial.stop_reason,
+        "config": trial.config,
+        "values": trial.values,
+        "seed": trial.seed,
+        "best": trial.best(state.metric, state.mode),
+        "last": trial.last,
+        "epochs": trial.epochs,
+        "seconds": round(trial.seconds, 3),
+        "checkpoint": str(checkpoint) if checkpoint.exists() else None,
+        "mlflow_run_id": run_ids.get("mlflow"),
+        "wandb_run_id": run_ids.get("wandb"),
+        "error": trial.error,
+    }

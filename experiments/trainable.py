@@ -1,0 +1,115 @@
+"""One trial inside Ray: a Tune trainable whose step is an epoch."""
+
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from experiments.stoppers import build_callbacks
+from satdet.config import TrialConfig, metric_names, unflatten
+
+if TYPE_CHECKING:
+    from satdet.training import EpochReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOrder:
+    """All that a worker needs to train one trial; plain data, for it travels."""
+
+    trial_id: str
+    config: dict[str, Any]
+    seed: int
+    directory: str
+    store: str
+    stoppers: list[dict[str, Any]]
+    threads: int
+    after_epoch: int = 0
+    """Epochs that the record has; the trial reports what comes after them."""
+    weights_dir: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+class TrialTrainable(tune.Trainable):  # type: ignore[misc]
+    """Trains one trial after another in the same process, so that only the first pays for importing torch.
+
+    A failure of the trial itself (bad data, a loss that is not finite, out of memory, an error in the code) is a result
+    with ``error``, not an exception: trying it again would fail again. What Ray sees failing is a lost process or node,
+    and it retries that.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin the trial that `config` orders."""
+        import torch
+
+        self._order = TrialOrder(**config["trial"])
+        self._config: TrialConfig = unflatten(self._order.config)
+        self._last: EpochReport | None = None
+        torch.set_num_threads(self._order.threads)
+        self._reports: Iterator[EpochReport] | None = None
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch."""
+        try:
+            if self._reports is None:
+                self._reports = self._begin()
+            self._last = next(self._reports)
+        except Exception as error:
+            return self._failure(error)
+        return {
+            "epoch": self._last.epoch,
+            **self._last.metrics,
+            "stop_reason": self._last.stop_reason or "",
+            "done": self._last.stop_reason is not None,
+        }
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Leave the trial and begin another in this process."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Leave the trial: its checkpoints are complete when this returns, and device memory is free."""
+        import torch
+
+        reports, self._reports = self._reports, None
+        if reports is not None:
+            reports.close()  # type: ignore[attr-defined]
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _begin(self) -> "Iterator[EpochReport]":
+        from satdet.data.store import TileStore
+        from satdet.training import train
+
+        order = self._order
+        return train(
+            self._config,
+            TileStore.open(order.store),
+            Path(order.directory),
+            seed=order.seed,
+            callbacks=build_callbacks(order.stoppers),
+            weights_dir=Path(order.weights_dir) if order.weights_dir else None,
+            after_epoch=order.after_epoch,
+        )
+
+    def _failure(self, error: Exception) -> dict[str, Any]:
+        """The last result again, with the error in one line; the traceback goes into the trial's folder."""
+        directory = Path(self._order.directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "error.txt").write_text("".join(traceback.format_exception(error)))
+        metrics = self._last.metrics if self._last else dict.fromkeys(metric_names(self._config), 0.0)
+        message = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        return {
+            "epoch": self._last.epoch if self._last else self._order.after_epoch,
+            **metrics,
+            "stop_reason": "error",
+            "error": message,
+            "done": True,
+        }

@@ -1,0 +1,213 @@
+"""How Ray Tune and the record work together: trials go out, and what comes back is recorded before it counts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.experiment import Trial
+from ray.tune.search import SearchAlgorithm
+
+from experiments.live import LiveSearch
+from experiments.searchers import SuggestsTrials
+from experiments.state import TrialState
+from experiments.stoppers import Budget
+from experiments.trainable import TrialOrder
+from satdet.config import metric_names, unflatten
+
+MAX_RETRIES = 3
+"""Times that a trial is begun again after its process or node was lost."""
+_FINISHED = ("completed", "early_stopping")
+
+
+class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
+    """Hands trials to Tune: first those that the record has open, then new ones of the searcher.
+
+    Trials carry our own ids, so that what Ray calls a trial is the same trial before and after an interruption.
+
+    Parameters
+    ----------
+    live : LiveSearch
+    searcher : SuggestsTrials
+    order : callable
+        From a trial's state to what the worker is told.
+    resources : PlacementGroupFactory
+        What each trial is given.
+    limit : int
+        The most trials of the search.
+    concurrency : int
+        The most trials at a time.
+    """
+
+    def __init__(
+        self,
+        live: LiveSearch,
+        searcher: SuggestsTrials,
+        order: Callable[[TrialState], TrialOrder],
+        *,
+        resources: PlacementGroupFactory,
+        limit: int,
+        concurrency: int,
+    ) -> None:
+        self._live = live
+        self._searcher = searcher
+        self._order = order
+        self._resources = resources
+        self._limit = limit
+        self._concurrency = concurrency
+        self._waiting = live.state.open_trials()
+        self._running: set[str] = set()
+        self._finished = False
+        self._spec: dict[str, Any] = {}
+
+    @property
+    def total_samples(self) -> int:
+        """The most trials of the search."""
+        return self._limit
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Nothing to learn from Tune: the declaration has said it."""
+        return True
+
+    def add_configurations(self, experiments: Any) -> None:
+        """Take Tune's settings of a trial: trainable and storage."""
+        self._spec = experiments[0].spec
+
+    def next_trial(self) -> Trial | None:
+        """The next trial, or None while enough are running and when there are no more."""
+        if self._finished or len(self._running) >= self._concurrency:
+            return None
+        state = self._waiting.pop(0) if self._waiting else self._suggest()
+        if state is None:
+            self._finished = True
+            return None
+        self._running.add(state.trial_id)
+        return Trial(
+            self._spec["run"],
+            trial_id=state.trial_id,
+            config={"trial": self._order(state).to_json()},
+            storage=self._spec["storage"],
+            placement_group_factory=self._resources,
+            max_failures=MAX_RETRIES,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        )
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Make room for the next trial."""
+        self._running.discard(trial_id)
+
+    def is_finished(self) -> bool:
+        """Whether no trial will follow."""
+        return self._finished
+
+    def set_finished(self) -> None:
+        """Suggest no more."""
+        self._finished = True
+
+    def has_checkpoint(self, dirpath: str) -> bool:
+        """Never: the record is what survives."""
+        return False
+
+    def save_to_dir(self, dirpath: str, **kwargs: Any) -> None:
+        """Nothing to save: the record has it."""
+
+    def _suggest(self) -> TrialState | None:
+        number = len(self._live.state.trials)
+        suggestion = self._searcher.suggest(number) if number < self._limit else None
+        if suggestion is None:
+            return None
+        trial_id = f"t{number:04d}"
+        self._live.note("suggested", trial=trial_id, values=suggestion.values, seed=suggestion.seed)
+        return self._live.trial(trial_id)
+
+
+class RecordingCallback(tune.Callback):  # type: ignore[misc]
+    """Writes down what happens to trials before Tune acts on it, and keeps the screen moving.
+
+    Parameters
+    ----------
+    live : LiveSearch
+    scheduler : str
+        Stop reason of a trial that the scheduler stops.
+    tick : callable
+        Called at each turn of Tune's loop.
+    """
+
+    def __init__(self, live: LiveSearch, scheduler: str, tick: Callable[[], None]) -> None:
+        self._live = live
+        self._scheduler = scheduler
+        self._tick = tick
+
+    def on_step_end(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
+        """One turn of the loop is over."""
+        self._tick()
+
+    def on_trial_start(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
+        """A trial begins, or begins again after a fault."""
+        self._live.note("started", trial=trial.trial_id)
+
+    def on_trial_result(
+        self, iteration: int, trials: Sequence[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Record an epoch once, however often it is reported, and the end that comes with it."""
+        state = self._live.trial(trial.trial_id)
+        end = self._end_of(result)
+        if not state.results or result["epoch"] > state.epochs:
+            metrics = {name: float(result[name]) for name in metric_names(unflatten(state.config))}
+            self._live.note("result", trial=trial.trial_id, epoch=result["epoch"], metrics=metrics, end=end)
+        elif end is not None:
+            self._live.note("ended", trial=trial.trial_id, end=end)
+
+    def on_trial_recover(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
+        """A process or node was lost, and the trial will be begun again."""
+        self._live.note("retried", trial=trial.trial_id, error=_one_line(trial.get_error()))
+
+    def on_trial_error(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
+        """A process or node was lost too often."""
+        end = {"status": "failed", "stop_reason": "error", "error": _one_line(trial.get_error()), "by": "ray"}
+        self._live.note("ended", trial=trial.trial_id, end=end)
+
+    def _end_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
+        """How the trial ends with this result, and by whose decision; None while it goes on."""
+        if reason := result["stop_reason"]:
+            status = "failed" if reason == "error" else "finished" if reason in _FINISHED else "stopped"
+            return {"status": status, "stop_reason": reason, "error": result.get("error"), "by": "trial"}
+        if result.get("done"):
+            return {"status": "stopped", "stop_reason": self._scheduler, "error": None, "by": "scheduler"}
+        return None
+
+
+class AsksToLeave(Protocol):
+    """Somebody who may want the search to end early."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether they do."""
+
+
+class SearchStopper(tune.Stopper):  # type: ignore[misc]
+    """Ends the search when its budget is spent, or when somebody asks."""
+
+    def __init__(self, live: LiveSearch, budget: Budget | None, gpus_per_trial: float, interrupt: AsksToLeave) -> None:
+        self._live = live
+        self._budget = budget
+        self._gpus = gpus_per_trial
+        self._interrupt = interrupt
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is singled out."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the search should end now."""
+        spent = self._budget is not None and self._budget.reached(self._live.state, self._gpus)
+        return spent or self._interrupt.asked
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, for the snapshots that Tune takes of its controller: the record is what survives."""
+        return {}
+
+
+def _one_line(error: object) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "unknown error"

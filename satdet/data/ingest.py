@@ -1,0 +1,228 @@
+"""From a folder of frames and catalogues to a tile store.
+
+Every frame is measured by itself, in parallel; then all usable frames are split; then they are cut into tiles, one
+after the other. In between, a frame's pixels wait on disk beside the store, so memory holds one frame a process.
+"""
+
+import functools
+import hashlib
+import json
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import satdet
+from satdet._parallel import available_cpus, map_in_processes
+from satdet.config import TilesConfig, flatten
+from satdet.data.boxes import clip_to_tile
+from satdet.data.folder import Folder, describe_file, is_unchanged, scan_folder
+from satdet.data.labels import read_labels
+from satdet.data.splits import split_frames
+from satdet.data.store import SPLITS, SplitName, TileStore, TileStoreWriter
+from satdet.data.tiling import tile_origins
+from satdet.errors import DataError, StorageError, TileStoreError
+
+if TYPE_CHECKING:
+    from satdet.data.measuring import Measured, Task
+
+Progress = Callable[[int, int], None]
+
+_LABEL_FILE = "labels.csv"
+_FRAMES_A_WORKER = 64
+"""Fewer frames than this are not worth another process's start."""
+_REASONS_SHOWN = 3
+
+
+def store_path(data_dir: Path, source: Path, config: TilesConfig, labels: Path | None = None) -> Path:
+    """Where under `data_dir` the tiles of folder `source` belong: the name follows from source, labels and `config`."""
+    made_from = {
+        "source": str(source.resolve()),
+        "labels": str(labels.resolve()) if labels else None,
+        "config": flatten(config),
+    }
+    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+    return data_dir / f"tiles-{digest[:12]}"
+
+
+def prepare(
+    source: Path,
+    config: TilesConfig,
+    out: Path,
+    *,
+    labels: Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    strict: bool = False,
+) -> TileStore:
+    """Make the tile store `out` from the frames in folder `source`, which is only read.
+
+    If `out` was made from the same files, labels and configuration, nothing is done.
+
+    Parameters
+    ----------
+    source : Path
+        Searched for frames with all its sub-folders.
+    config : TilesConfig
+        Everything that decides what is in the store.
+    out : Path
+        The finished store's folder.
+    labels : Path, optional
+        Label file; default: ``labels.csv`` in `source`, if it is there.
+    workers : int, optional
+        Processes that read frames; default: as many as processors, fewer for few frames.
+    progress : callable, optional
+        Called with (frames read, frames in all).
+    strict : bool
+        Stop at the first unusable frame instead of rejecting it.
+
+    Raises
+    ------
+    DataError
+        If there is no frame, or none that can be used; with `strict`, if one cannot be used.
+    StorageError
+        If `out` cannot be written, or is something else than a tile store.
+    """
+    folder = scan_folder(source)
+    label_file = _label_file(source, labels)
+    current = _current_store(out, folder, label_file, config)
+    if current is not None and not (strict and current.manifest["counts"]["frames"]["rejected"]):
+        return current
+    _check_target(out, source)
+    known_labels = read_labels(label_file) if label_file else {}
+    made_from = {
+        "source": str(source.resolve()),
+        "label_file": describe_file(label_file, str(label_file.resolve())) if label_file else None,
+        "labels_without_frame": sorted(set(known_labels) - {files.name for files in folder.frames}),
+        "catalogues_without_frame": list(folder.lone_catalogues),
+    }
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.frames-") as scratch:
+            tasks = _tasks(folder, known_labels, config, Path(scratch), strict)
+            results = _measure_all(tasks, workers, progress)
+            _check_used(results, source)
+            _write_store(out, config, results, tasks, made_from)
+    except OSError as error:
+        raise StorageError(f"{out}: the tile store cannot be written ({error})") from error
+    return TileStore.open(out)
+
+
+def _label_file(source: Path, labels: Path | None) -> Path | None:
+    if labels is not None:
+        return labels
+    default = source / _LABEL_FILE
+    return default if default.exists() else None
+
+
+def _current_store(out: Path, folder: Folder, label_file: Path | None, config: TilesConfig) -> TileStore | None:
+    """The store at `out`, if it is what would be made now."""
+    try:
+        store = TileStore.open(out)
+    except TileStoreError:
+        return None
+    made = store.manifest
+    if made["config"] != flatten(config) or made.get("source") != str(folder.path.resolve()):
+        return None
+    if (made["label_file"] is None) != (label_file is None):
+        return None
+    if label_file is not None and not is_unchanged(label_file, made["label_file"]):
+        return None
+    known = {file["path"]: file for entry in made["frames"] for file in entry.get("files", ())}
+    present = {path for files in folder.frames for path in files.paths}
+    if present != set(known):
+        return None
+    return store if all(is_unchanged(folder.path / path, file) for path, file in known.items()) else None
+
+
+def _check_target(out: Path, source: Path) -> None:
+    """A store replaces what is at its place; see to it that this is an older store or nothing."""
+    if source.resolve().is_relative_to(out.resolve()):
+        raise StorageError(f"{out}: the tiles would replace the frames in {source}; choose another place for them")
+    is_store = all((out / name).is_file() for name in ("manifest.json", "tiles.f16"))
+    is_empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not (is_store or is_empty):
+        raise StorageError(f"{out}: is there already and is not a tile store; choose another place, or remove it")
+
+
+def _tasks(
+    folder: Folder, labels: dict[str, tuple[str, ...]], config: TilesConfig, scratch: Path, strict: bool
+) -> "list[Task]":
+    from satdet.data.measuring import Task
+
+    return [
+        Task(folder.path, files, labels.get(files.name, ()), config, scratch / f"{number}.npy", strict)
+        for number, files in enumerate(folder.frames)
+    ]
+
+
+def _measure_all(tasks: "Sequence[Task]", workers: int | None, progress: Progress | None) -> "list[Measured]":
+    from satdet.data.measuring import measure
+
+    if workers is None:
+        workers = min(available_cpus(), max(1, len(tasks) // _FRAMES_A_WORKER))
+    results = []
+    for result in map_in_processes(measure, tasks, workers):
+        results.append(result)
+        if progress is not None:
+            progress(len(results), len(tasks))
+    return results
+
+
+def _check_used(results: "Sequence[Measured]", source: Path) -> None:
+    from satdet.data.measuring import count_states
+
+    counts = count_states(results)
+    if counts["used"]:
+        return
+    found = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    reasons = list(dict.fromkeys(str(result.reason) for result in results))[:_REASONS_SHOWN]
+    raise DataError(f"{source}: none of {len(results)} frames can be used ({found}); {'; '.join(reasons)}")
+
+
+def _write_store(
+    out: Path, config: TilesConfig, results: "Sequence[Measured]", tasks: "Sequence[Task]", made_from: dict[str, Any]
+) -> None:
+    from satdet.data.measuring import count_states, manifest_entry
+
+    splits = split_frames([result.files.key for result in results if result.state == "used"], config)
+    counts: dict[str, Any] = {"frames": count_states(results)}
+    counts |= {split: {"frames": 0, "tiles": 0, "objects": 0, "empty_tiles": 0} for split in SPLITS}
+    entries = []
+    with TileStoreWriter(out, config.size) as writer:
+        for number, (result, task) in enumerate(zip(results, tasks, strict=True)):
+            split = splits.get(result.files.key) if result.state == "used" else None
+            objects = _cut(writer, result, task, number, split) if split else []
+            if split:
+                counts[split]["frames"] += 1
+                counts[split]["tiles"] += len(objects)
+                counts[split]["objects"] += sum(objects)
+                counts[split]["empty_tiles"] += objects.count(0)
+            entries.append(manifest_entry(result, split, len(objects)))
+        manifest = {"config": flatten(config), "frames": entries, "counts": counts, "versions": _versions()}
+        writer.finish(manifest | made_from)
+
+
+def _cut(writer: TileStoreWriter, result: "Measured", task: "Task", number: int, split: SplitName) -> list[int]:
+    """Write the tiles of one frame and return the number of objects in each."""
+    assert result.objects is not None
+    config, found = task.config, result.objects
+    pixels = np.load(task.pixels)
+    task.pixels.unlink()
+    counts = []
+    for x, y in tile_origins(pixels.shape[1], pixels.shape[0], config.size, config.overlap):
+        boxes, ignored = clip_to_tile(found.boxes, found.ignored, (x, y), config.size, config.box.min_visible)
+        tile = pixels[y : y + config.size, x : x + config.size]
+        writer.add(tile, boxes, ignored, frame=number, split=split, origin=(x, y))
+        counts.append(len(boxes))
+    return counts
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    packages = {name: metadata.version(name) for name in ("numpy", "astropy", "sep")}
+    return {"python": platform.python_version(), **packages, "satdet": satdet.__version__}

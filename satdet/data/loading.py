@@ -1,0 +1,216 @@
+"""From a tile store to the batches that the detector trains on and is evaluated on.
+
+Everything random follows from (seed, epoch, tile), never from the process that loads a tile or from the order in which
+tiles are asked for: any number of loader workers gives the same batches.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from satdet.config import EvaluationConfig, InputConfig, TrainingConfig
+from satdet.data.augmentation import build_augmentation
+from satdet.data.store import TileSplit
+from satdet.errors import ConfigError, TileStoreError
+
+Target = dict[str, Tensor]
+"""``boxes`` (n, 4) float32, ``labels`` (n,) int64, all 1, and ``ignored`` (m, 4) float32; px, edge coordinates."""
+Batch = tuple[Tensor, list[Target]]
+
+_ORDER, _AUGMENTATION = 0, 1
+
+
+def normalise(tile: npt.NDArray[np.float16], kind: str) -> npt.NDArray[np.float32]:
+    """Turn a tile into a detector's input.
+
+    Parameters
+    ----------
+    tile : ndarray of float16, (H, W)
+        Noise units s = (counts - background) / rms. NaN (no data) counts as background, 0; an infinite value as the
+        largest that float16 holds.
+    kind : {"clipped_sigma", "asinh", "tile"}
+        clip(s, -5, 20) / 5; asinh(s) / 3; or (s - mean) / std of the tile, only shifted where std is 0. The first
+        two keep one scale over all frames, see `satdet.config.InputConfig`.
+
+    Returns
+    -------
+    ndarray of float32, (H, W), always finite
+    """
+    signal: npt.NDArray[np.float32] = torch.from_numpy(np.array(tile)).float().numpy()  # 10 times as fast as astype
+    if not np.isfinite(signal).all():
+        largest = float(np.finfo(np.float16).max)
+        np.nan_to_num(signal, copy=False, nan=0.0, posinf=largest, neginf=-largest)
+    if kind == "clipped_sigma":
+        np.clip(signal, -5, 20, out=signal)
+        signal /= 5
+    elif kind == "asinh":
+        np.arcsinh(signal, out=signal)
+        signal /= 3
+    elif kind == "tile":
+        signal -= signal.mean()
+        signal /= signal.std() or 1.0
+    else:
+        raise ConfigError(f"input.normalisation = {kind!r} is not one of clipped_sigma, asinh, tile")
+    return signal
+
+
+class TileDataset(Dataset[tuple[Tensor, Target]]):
+    """The tiles of a split as tensors.
+
+    Parameters
+    ----------
+    split : TileSplit
+    config : InputConfig
+    augment : bool
+        Whether to apply ``config.augmentation``; never in evaluation.
+    seed : int
+        Seed of the augmentation and of the order of tiles.
+    """
+
+    def __init__(self, split: TileSplit, config: InputConfig, *, augment: bool, seed: int) -> None:
+        self.split = split
+        self.seed = seed
+        self.epoch = 0
+        self._normalisation = config.normalisation
+        self._augmentation = build_augmentation(config.augmentation) if augment else None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose augmentation and order follow."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Target]:
+        """Image (1, H, W) float32 and target of the tile at `position` in the split."""
+        image = normalise(self.split.image(position), self._normalisation)
+        objects = self.split.boxes(position)
+        boxes = np.concatenate([objects, self.split.ignored(position)])
+        if self._augmentation is not None:
+            seed = _derived_seed(self.seed, _AUGMENTATION, self.epoch, int(self.split.indices[position]))
+            image, boxes = self._augmentation(image, boxes, seed=seed)
+        target = {
+            "boxes": torch.from_numpy(boxes[: len(objects)]),
+            "labels": torch.ones(len(objects), dtype=torch.int64),
+            "ignored": torch.from_numpy(boxes[len(objects) :]),
+        }
+        return torch.from_numpy(image)[None], target
+
+    def order(self, limit: int | None = None) -> list[int]:
+        """Positions in the random order of the epoch, only the first `limit` of them if that is given."""
+        shuffle = np.random.default_rng(_derived_seed(self.seed, _ORDER, self.epoch))
+        positions: list[int] = shuffle.permutation(len(self))[:limit].tolist()
+        return positions
+
+
+class _EpochOrder(Sampler[int]):
+    """The order of the epoch that a data set is set to when an iteration begins."""
+
+    def __init__(self, tiles: TileDataset, limit: int | None) -> None:
+        self._tiles = tiles
+        self._limit = limit
+
+    def __len__(self) -> int:
+        return len(self._tiles) if self._limit is None else min(self._limit, len(self._tiles))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._tiles.order(self._limit))
+
+
+def training_loader(tiles: TileDataset, config: TrainingConfig, *, pin_memory: bool = False) -> DataLoader[Any]:
+    """Batches of training: each pass over the loader is the epoch that `tiles` is set to, in its random order.
+
+    The last batch is dropped when it is not full, unless it is the only one (``tiles_per_epoch`` below the batch size).
+
+    Parameters
+    ----------
+    tiles : TileDataset
+    config : TrainingConfig
+    pin_memory : bool
+        For a CUDA device.
+
+    Returns
+    -------
+    DataLoader
+        Yields images (B, 1, H, W) float32 and a list of B targets.
+
+    Raises
+    ------
+    TileStoreError
+        If there is no tile to train on.
+    ConfigError
+        If a batch is larger than all the tiles.
+    """
+    if len(tiles) == 0:
+        kind = "tile" if config.empty_tiles else "tile with an object (training.empty_tiles = false)"
+        raise TileStoreError(f"{tiles.split.store.path}: no {kind} in the train split; prepare more frames")
+    if len(tiles) < config.batch_size:
+        raise ConfigError(
+            f"training.batch_size = {config.batch_size} is larger than the {len(tiles)} training tiles of "
+            f"{tiles.split.store.path}; use a smaller batch or more frames"
+        )
+    order = _EpochOrder(tiles, config.tiles_per_epoch)
+    return _loader(
+        tiles,
+        batch_size=config.batch_size,
+        sampler=order,
+        drop_last=len(order) >= config.batch_size,
+        workers=config.loader_workers,
+        pin_memory=pin_memory,
+    )
+
+
+def evaluation_loader(
+    tiles: TileDataset, config: EvaluationConfig, *, workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Any]:
+    """Batches of every tile of an evaluation, in the order of the store; the last may be smaller.
+
+    Raises
+    ------
+    TileStoreError
+        If there is no tile to evaluate on.
+    """
+    if len(tiles) == 0:
+        raise TileStoreError(
+            f"{tiles.split.store.path}: no tile in the {config.split} split; prepare more frames or give it a larger "
+            "share (tiles.train_share, tiles.validation_share)"
+        )
+    return _loader(
+        tiles,
+        batch_size=config.batch_size,
+        sampler=range(len(tiles)),
+        drop_last=False,
+        workers=workers,
+        pin_memory=pin_memory,
+    )
+
+
+def _loader(
+    tiles: TileDataset, *, batch_size: int, sampler: Iterable[int], drop_last: bool, workers: int, pin_memory: bool
+) -> DataLoader[Any]:
+    return DataLoader(
+        tiles,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=drop_last,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,  # a forked worker shares the mapped store, epoch included
+        pin_memory=pin_memory,
+        collate_fn=collate,
+        generator=torch.Generator(),  # its own: a loader must not draw from the stream that training samples from
+    )
+
+
+def collate(samples: Sequence[tuple[Tensor, Target]]) -> Batch:
+    """Images (B, 1, H, W) and the list of their targets."""
+    images, targets = zip(*samples, strict=True)
+    return torch.stack(images), list(targets)
+
+
+def _derived_seed(seed: int, *purpose: int) -> int:
+    return int(np.random.SeedSequence(seed, spawn_key=purpose).generate_state(1)[0])

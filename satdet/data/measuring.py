@@ -1,0 +1,135 @@
+"""What preparation learns from one frame by itself: its state, its noise, its boxes. Runs in worker processes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from satdet.config import TilesConfig
+from satdet.data.boxes import FrameObjects, frame_objects, positions_outside
+from satdet.data.catalogues import Catalogue, read_catalogue
+from satdet.data.folder import FrameFiles, describe_file
+from satdet.data.frames import Frame, read_frame, to_noise_units
+from satdet.data.labels import unaccepted
+from satdet.errors import CatalogueError, DataError, FrameError
+
+State = Literal["used", "apart", "excluded", "rejected"]
+STATES: tuple[State, ...] = ("used", "apart", "excluded", "rejected")
+"""Used: in the tiles. Apart: no ground truth, left for inference. Excluded: by a label. Rejected: unusable."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One frame to measure.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the survey.
+    files : FrameFiles
+    labels : tuple of str
+    config : TilesConfig
+    pixels : Path
+        Where the frame's pixels in noise units go, if it is used.
+    strict : bool
+        Raise what is wrong instead of returning it.
+    """
+
+    folder: Path
+    files: FrameFiles
+    labels: tuple[str, ...]
+    config: TilesConfig
+    pixels: Path
+    strict: bool
+
+
+@dataclass
+class Measured:
+    """What came out of one frame; `about` holds the measurements that go into the manifest."""
+
+    files: FrameFiles
+    labels: tuple[str, ...]
+    state: State
+    reason: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    objects: FrameObjects | None = None
+
+
+def measure(task: Task) -> Measured:
+    """Read one frame and its catalogue, and write its pixels in noise units to ``task.pixels`` if it is used.
+
+    Raises
+    ------
+    DataError
+        If the frame is unusable and the task is strict.
+    """
+    result = Measured(task.files, task.labels, "used")
+    excluding = unaccepted(task.labels, task.config.accepted_labels)
+    try:
+        result.about["files"] = [describe_file(task.folder / path, path) for path in task.files.paths]
+        if excluding:
+            result.state, result.reason = "excluded", f"labelled {', '.join(excluding)}"
+        else:
+            _measure_frame(task, result)
+    except DataError as error:
+        if task.strict:
+            raise
+        result.state, result.reason, result.objects = "rejected", str(error), None
+    return result
+
+
+def _measure_frame(task: Task, result: Measured) -> None:
+    path = task.folder / task.files.frame
+    if task.files.twin is not None:
+        raise FrameError(f"{path}: the same frame as {task.files.twin}, which is read instead")
+    if task.files.catalogue is None:
+        raise CatalogueError(f"{path}: no catalogue {task.files.name}_trl.dat beside it")
+    frame = read_frame(path)
+    height, width = frame.pixels.shape
+    result.about |= {"width": width, "height": height, "pixel_scale": frame.pixel_scale}
+    if min(width, height) < task.config.size:
+        raise FrameError(f"{path}: {width} x {height} px is smaller than a tile of {task.config.size} px")
+    catalogue = read_catalogue(task.folder / task.files.catalogue)
+    noise_units = to_noise_units(frame, path)
+    result.about |= {"background": noise_units.background, "rms": noise_units.rms}
+    if len(catalogue) == 0:
+        result.state, result.reason = "apart", "a catalogue without rows"
+        return
+    result.objects = _objects(task, frame, catalogue)
+    np.save(task.pixels, noise_units.pixels)
+
+
+def _objects(task: Task, frame: Frame, catalogue: Catalogue) -> FrameObjects:
+    shape = frame.pixels.shape[0], frame.pixels.shape[1]
+    outside = positions_outside(catalogue, shape)
+    if 2 * outside > len(catalogue):
+        raise CatalogueError(
+            f"{task.folder / str(task.files.catalogue)}: {outside} of {len(catalogue)} positions lie outside "
+            f"the frame of {shape[1]} x {shape[0]} px; is it another frame's?"
+        )
+    return frame_objects(catalogue, frame.pixel_scale, shape, task.config.box)
+
+
+def manifest_entry(result: Measured, split: str | None, tiles: int) -> dict[str, Any]:
+    """The manifest's entry of one frame."""
+    objects = result.objects
+    return {
+        "name": result.files.name,
+        "path": result.files.frame,
+        "state": result.state,
+        "reason": result.reason,
+        "labels": list(result.labels),
+        "split": split,
+        **result.about,
+        "objects": len(objects.boxes) if objects else 0,
+        "ignored": len(objects.ignored) if objects else 0,
+        "dropped": objects.dropped if objects else {},
+        "tiles": tiles,
+    }
+
+
+def count_states(results: Sequence[Measured]) -> dict[str, int]:
+    """Number of frames in each state; they add up to all frames."""
+    return {state: sum(result.state == state for result in results) for state in STATES}

@@ -1,0 +1,13 @@
+"""Training of a detector: a generator of epoch reports that stops, resumes and repeats to the bit.
+
+`loop` reads top to bottom; `learner` takes the steps, `optimizer` builds their rule, `progress` decides what is best
+and when to stop, `evaluation` measures, `checkpoint` and `files` keep it all on disk, `export` hands it to prediction.
+"""
+
+from satdet.training.callbacks import BatchProgress, Callback, EpochReport, SpeedGuard, StopTraining
+from satdet.training.export import export_model, load_model
+from satdet.training.loop import train
+
+__all__ = [
+    "BatchProgress", "Callback", "EpochReport", "SpeedGuard", "StopTraining", "export_model", "load_model", "train",
+]  # fmt: skip
