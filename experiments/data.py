@@ -1,20 +1,19 @@
 """The frames of a search, and the tile stores that its trials read."""
 
-import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.paths import StoragePaths
 from experiments.ray_cluster import machine
+from satdet._cli import progress_bar
 from satdet.config import ConfigError, TilesConfig, TrialConfig, digest
-from satdet.data.store import TileStore
+from satdet.data.store import SPLITS, TileStore
 from search_spaces.declare import SimulatedSurvey
 
-Progress = Callable[[str, int, int], None]
-"""What is being done, how much of it, out of how much."""
+_REASONS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ def prepare_data(
     *,
     data: str | None,
     labels: str | None,
-    progress: Progress,
 ) -> SearchData:
     """Make (or find) the store of every tiles configuration among `configs`.
 
@@ -58,17 +56,29 @@ def prepare_data(
     """
     from satdet.data.ingest import prepare, store_path
 
-    if data is None:
-        source = _simulated(survey_path(storage, survey), survey, progress)
-    else:
-        source = Path(data).expanduser().resolve()
+    source = _simulated(survey_path(storage, survey), survey) if data is None else Path(data).expanduser().resolve()
     label_file = Path(labels).expanduser().resolve() if labels else None
     stores = {}
     for tiles in {digest(config.tiles): config.tiles for config in configs}.values():
         out = store_path(storage.data, source, tiles, label_file)
-        told = functools.partial(progress, "preparing frames")
-        stores[digest(tiles)] = prepare(source, tiles, out, labels=label_file, progress=told)
+        with progress_bar("preparing frames") as progress:
+            stores[digest(tiles)] = prepare(source, tiles, out, labels=label_file, progress=progress)
     return SearchData(source, stores)
+
+
+def data_lines(data: SearchData) -> list[str]:
+    """What the search reads, and what was left out of it and why, for the screen."""
+    lines = [f"data: {data.source}"]
+    for store in data.stores.values():
+        counts, frames = store.manifest["counts"], store.manifest["frames"]
+        states = ", ".join(f"{count} {state}" for state, count in counts["frames"].items() if count)
+        tiles = ", ".join(f"{counts[split]['tiles']} {split}" for split in SPLITS)
+        lines.append(f"  frames: {states}; tiles of {store.tile_size} px: {tiles}")
+        reasons = [entry["reason"] for entry in frames if entry["state"] == "rejected"]
+        lines += [f"  rejected: {reason}" for reason in reasons[:_REASONS_SHOWN]]
+        if len(reasons) > _REASONS_SHOWN:
+            lines.append(f"  rejected: {len(reasons) - _REASONS_SHOWN} more, see {store.path / 'manifest.json'}")
+    return lines
 
 
 def check_batches(configs: Iterable[TrialConfig], data: SearchData) -> None:
@@ -90,16 +100,17 @@ def check_batches(configs: Iterable[TrialConfig], data: SearchData) -> None:
             )
 
 
-def _simulated(folder: Path, survey: SimulatedSurvey, progress: Progress) -> Path:
+def _simulated(folder: Path, survey: SimulatedSurvey) -> Path:
     """Draw the survey's frames that are not there yet."""
     from satdet.simulate import simulate_survey
 
-    simulate_survey(
-        folder,
-        frames=survey.frames,
-        seed=survey.seed,
-        size=survey.size,
-        workers=machine().cpus,
-        progress=functools.partial(progress, "simulating frames"),
-    )
+    with progress_bar("simulating frames") as progress:
+        simulate_survey(
+            folder,
+            frames=survey.frames,
+            seed=survey.seed,
+            size=survey.size,
+            workers=machine().cpus,
+            progress=progress,
+        )
     return folder

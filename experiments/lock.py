@@ -1,4 +1,4 @@
-"""One driver a search."""
+"""One driver a search, and one preparation of data at a time."""
 
 import fcntl
 import os
@@ -30,4 +30,13 @@ def sole_driver(path: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
+        yield
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Wait for the lock at `path` and hold it: searches of one storage share its data."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield

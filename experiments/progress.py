@@ -35,7 +35,7 @@ class Outlook:
         open_epochs = sum(self.epochs(trial) - trial.epochs for trial in state.open_trials())
         typical = max((self.epochs(trial) for trial in state.trials.values()), default=0)
         unseen = typical * max(0, self.trials - len(state.trials))
-        at_a_time = min(self.concurrency, max(1, len(state.open_trials())))
+        at_a_time = max(1, min(self.concurrency, len(state.open_trials()) + max(0, self.trials - len(state.trials))))
         return (open_epochs + unseen) * spent / done / at_a_time
 
 

@@ -3,64 +3,36 @@
 import os
 import platform
 import secrets
-import signal
 import socket
-import threading
+import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import search_spaces
-from experiments.data import SearchData, check_batches, prepare_data
+from experiments.data import SearchData, check_batches, data_lines, prepare_data
+from experiments.interrupt import Interrupt, terminated_like_interrupted
 from experiments.live import LiveSearch
-from experiments.lock import sole_driver
+from experiments.lock import in_turn, sole_driver
+from experiments.opening import archive, check_in_the_way, check_unchanged, earlier_state, recorded_options
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths, storage_paths
 from experiments.plan import Plan, make_plan
 from experiments.progress import Outlook, Screen, build_screen
 from experiments.ray_cluster import Capacity, TrialResources, machine, ray_cluster
-from experiments.record import VERSION, Record, read_record
+from experiments.record import VERSION, Record
 from experiments.searchers import build_searcher
 from experiments.state import SearchState, TrialState
 from experiments.summary import write_summary
 from experiments.tracking import TrackerProcess
 from satdet.config import unflatten, with_values
-from satdet.errors import DataError, SatdetError, StorageError, UsageError
+from satdet.errors import DataError, SatdetError
 from search_spaces.declare import Experiment
 
 _PACKAGES = ("satdet", "ray", "optuna", "torch", "torchvision", "astropy", "albumentations", "torchmetrics", "mlflow",
              "wandb", "numpy")  # fmt: skip
-
-
-class Interrupt:
-    """Ctrl-C or SIGTERM: the first asks the search to leave, the second leaves at once."""
-
-    def __init__(self) -> None:
-        self._asked = threading.Event()
-
-    @property
-    def asked(self) -> bool:
-        """Whether somebody wants the search to leave."""
-        return self._asked.is_set()
-
-    @contextmanager
-    def handled(self) -> Iterator[None]:
-        """Catch both signals for as long as the context lasts."""
-        before = {each: signal.signal(each, self._on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-    def _on_signal(self, number: int, frame: object) -> None:
-        if self._asked.is_set():
-            raise KeyboardInterrupt
-        self._asked.set()
 
 
 def run_search(options: RunOptions) -> dict[str, Any]:
@@ -77,24 +49,22 @@ def run_search(options: RunOptions) -> dict[str, Any]:
     storage = storage_paths(options.storage)
     storage.make()
     search = storage.search(declared.name)
-    with sole_driver(search.lock):
-        earlier = _earlier(search)
-        _check_in_the_way(search, earlier, options)
+    with sole_driver(search.lock), terminated_like_interrupted():
+        earlier = earlier_state(search)
+        check_in_the_way(search, earlier, options)
         if options.resume:
-            options = _recorded_options(earlier, options)
+            options = recorded_options(earlier, options)
         experiment = options.applied_to(declared)
         if options.resume:
-            _check_unchanged(earlier, experiment)
+            check_unchanged(earlier, experiment)
         plan = make_plan(experiment, options, machine() if options.address is None else Capacity(1 << 20, 1 << 20))
-        screen_name = build_screen(Outlook(experiment.name, 0, 1, lambda trial: 0))
-        try:
-            data = _prepare(storage, plan, options, screen_name)
-        finally:
-            screen_name.close()
+        if options.resume and not earlier.open_trials() and len(earlier.trials) >= len(plan.suggestions):
+            return write_summary(search, earlier)
+        data = _prepare(storage, plan, options)
         if options.resume and data.to_json()["digest"] != earlier.header["data"]["digest"]:
             raise DataError(f"the frames in {data.source} are not those that the search began with; begin with --fresh")
         if options.fresh and earlier.header:
-            _archive(storage, search, earlier)
+            archive(storage, search, earlier)
         with Record(search.record) as record:
             return _run_recorded(LiveSearch(record), experiment, data, options, storage, search)
 
@@ -123,12 +93,14 @@ def _run_recorded(
     live.note("session", host=socket.gethostname(), process=os.getpid())
     with interrupt.handled(), TrackerProcess(storage, search, options) as trackers:
         with ray_cluster(options.address, storage.ray_token, search.logs) as capacity:
+            interrupt.take_over()
             plan = make_plan(experiment, options, capacity)
             screen = build_screen(_outlook(plan, experiment))
             try:
                 _run_trials(live, plan, data, options, search, screen, interrupt)
             finally:
                 screen.close()
+        interrupt.take_over()
         live.note("session_end", status=_status(live.state, interrupt))
         write_summary(search, live.state)
         trackers.finish()
@@ -207,72 +179,12 @@ def _order(
     )
 
 
-def _earlier(search: SearchPaths) -> SearchState:
-    """What a record of that name says already; an empty state if there is none."""
-    return SearchState.of(read_record(search.record)) if search.record.is_file() else SearchState()
-
-
-def _check_in_the_way(search: SearchPaths, earlier: SearchState, options: RunOptions) -> None:
-    if options.resume and not earlier.header:
-        raise StorageError(f"{search.root}: there is no search to resume")
-    if not earlier.header or options.resume or options.fresh:
-        return
-    ended = len(earlier.trials) - len(earlier.open_trials())
-    if earlier.status == "finished":
-        raise StorageError(
-            f"{search.root}: this search is finished; see it with python -m experiments.compare {search.name},"
-            " or begin anew with --fresh"
-        )
-    raise StorageError(
-        f"{search.root}: an unfinished search ({ended} of {len(earlier.trials)} trials ended) is there;"
-        " go on with --resume, or begin anew with --fresh"
-    )
-
-
-def _recorded_options(earlier: SearchState, options: RunOptions) -> RunOptions:
-    """The options of a resume: what is not said again is as it was."""
-    recorded: Mapping[str, Any] = earlier.header["options"]
-    said = options.identity()
-    return replace(options, **{name: recorded[name] for name in recorded if said[name] is None})
-
-
-def _check_unchanged(earlier: SearchState, experiment: Experiment) -> None:
-    if earlier.header["digest"] == experiment.digest():
-        return
-    before, now = _flat(earlier.header["declaration"]), _flat(experiment.to_json())
-    differences = [
-        f"{key}: {before.get(key)!r} -> {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith(("question", "resources"))
-    ]
-    raise UsageError(
-        f"{experiment.name}: the declaration has changed since the search began ({'; '.join(differences[:8])});"
-        " change it back, or begin with --fresh"
-    )
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def _prepare(storage: StoragePaths, plan: Plan, options: RunOptions, screen: Screen) -> SearchData:
+def _prepare(storage: StoragePaths, plan: Plan, options: RunOptions) -> SearchData:
     """The data of all trials, and a last look at what could still be wrong."""
-    said: set[str] = set()
-
-    def progress(title: str, done: int, total: int) -> None:
-        if title not in said:
-            said.add(title)
-            screen.say(f"{title} ({total})")
-
     configs = plan.configs
-    data = prepare_data(
-        storage, configs, plan.experiment.survey, data=options.data, labels=options.labels, progress=progress
-    )
+    with in_turn(storage.data / ".lock"):
+        data = prepare_data(storage, configs, plan.experiment.survey, data=options.data, labels=options.labels)
+    sys.stderr.write("\n".join(data_lines(data)) + "\n")
     check_batches(configs, data)
     if any(config.detector.weights != "none" for config in configs):
         from satdet.detector import find_weights
@@ -280,12 +192,6 @@ def _prepare(storage: StoragePaths, plan: Plan, options: RunOptions, screen: Scr
         for config in configs:
             find_weights(config.detector, Path(options.weights_dir) if options.weights_dir else None)
     return data
-
-
-def _archive(storage: StoragePaths, search: SearchPaths, earlier: SearchState) -> None:
-    """Move an earlier search out of the way; nothing is ever deleted."""
-    storage.archive.mkdir(exist_ok=True)
-    search.root.rename(storage.archive / f"{search.name}-{earlier.search_id}")
 
 
 def _outlook(plan: Plan, experiment: Experiment) -> Outlook:

@@ -58,6 +58,8 @@ class SearchState:
     status: str = "interrupted"
     """finished, failed, or interrupted: a record that just ends was interrupted."""
     started_at: float = 0.0
+    updated_at: float = 0.0
+    """When the last event was recorded [s since 1970]."""
     seconds: float = 0.0
     """Wall clock of all sessions together."""
     session_began: float = 0.0
@@ -93,6 +95,7 @@ class SearchState:
         handler = getattr(self, f"_on_{event['kind']}", None)
         if handler is not None:
             handler(event)
+        self.updated_at = event["time"]
         if self.session_began:
             self.seconds = self.seconds_before + max(0.0, event["time"] - self.session_began)
 

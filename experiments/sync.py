@@ -19,7 +19,7 @@ import time
 from typing import IO
 
 from experiments.paths import storage_paths
-from experiments.record import Event, RecordReader
+from experiments.record import RecordReader
 from experiments.state import SearchState
 from experiments.trackers import TRACKERS, Tracker, TrackerSettings, TrackerState
 from satdet.errors import SatdetError
@@ -68,14 +68,9 @@ class Projection(threading.Thread):
     def _follow(self, tracker: Tracker) -> None:
         search = SearchState()
         reader = RecordReader(self._settings.search.record)
-        newest: Event | None = None
         while True:
             last = self._driver_gone.is_set()
-            events = reader.new_events()
-            newest = events[-1] if events else newest
-            if last and newest is not None and newest["kind"] != "session_end":
-                events.append({**newest, "kind": "session_end", "status": "interrupted"})
-            for event in events:
+            for event in reader.new_events():
                 search.apply(event)
                 tracker.apply(event, search)
                 self.state.sequence = event["n"]
@@ -83,7 +78,7 @@ class Projection(threading.Thread):
             settled = tracker.settle(final=last)
             self.state.save()
             if last and settled:
-                tracker.close()
+                tracker.finish(search)
                 self.state.save()
                 self.done = True
                 return

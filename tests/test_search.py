@@ -190,7 +190,7 @@ def test_wandb_files_hold_configuration_history_and_summary(finished):
     for trial in summary["trials"]:
         run = runs[trial["wandb_run_id"]]
         assert run["group"] == "tiny"
-        assert run["config"]["optimizer.learning_rate"]["value"] == trial["config"]["optimizer.learning_rate"]
+        assert run["config"]["optimizer.learning_rate"] == trial["config"]["optimizer.learning_rate"]
         epochs = [row for row in run["history"] if "map_50" in row]
         assert [row["epoch"] for row in epochs] == [1, 2, 3]
         assert epochs[-1]["loss"] == pytest.approx(trial["last"]["loss"])

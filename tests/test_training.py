@@ -78,6 +78,13 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def no_litter(tmp_path):
+    """A checkpoint has 340 MB; pytest would keep those of three runs."""
+    yield
+    shutil.rmtree(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Eight training and four validation tiles with three bright blobs each."""
@@ -103,7 +110,8 @@ def straight(store, tmp_path_factory):
     directory = tmp_path_factory.mktemp("straight")
     recorder = Recorder()
     reports = list(train(CONFIG, store, directory, seed=1, callbacks=[recorder], device="cpu"))
-    return directory, reports, recorder
+    yield directory, reports, recorder
+    shutil.rmtree(directory)
 
 
 def copy_files(source, target, *patterns):
@@ -407,6 +415,14 @@ def test_a_directory_that_cannot_be_is_a_storage_error(store, tmp_path):
         next(train(CONFIG, store, tmp_path / "file", seed=1))
 
 
+def test_linking_the_best_file_again_leaves_nothing_behind(tmp_path):
+    first, second = (files.write_epoch(tmp_path, epoch, {"epoch": epoch}) for epoch in (1, 2))
+    for path in (first, first, second):
+        files.link_best(path)
+        assert (tmp_path / "best.pt").samefile(path)
+    assert {path.name for path in tmp_path.iterdir()} == {first.name, second.name, "best.pt"}
+
+
 def test_a_full_disk_leaves_no_partial_file(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
@@ -466,8 +482,7 @@ def test_patience_none_never_stops_early_and_more_epochs_reopen_a_trial():
     progress = Progress(CONFIG)
     reports = [progress.record(trained(), evaluated(0.0)) for _ in range(3)]
     assert [report.stop_reason for report in reports] == [None, None, "completed"]
-    longer = Progress(with_values(CONFIG, {"training.epochs": 4}))
-    longer.load_state_dict(progress.state_dict())
+    longer = Progress(with_values(CONFIG, {"training.epochs": 4}), progress.state_dict())
     past, last = longer.reports()
     assert [report.stop_reason for report in past] == [None] * 3
     assert last is None

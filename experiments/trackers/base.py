@@ -75,8 +75,12 @@ class Tracker(ABC):
         """Do what waits for files of a trial; whether nothing is left. `final`: no such file will come any more."""
 
     @abstractmethod
+    def finish(self, search: SearchState) -> None:
+        """Leave all as the record says: no driver is at work, and a search that is not finished can be resumed."""
+
+    @abstractmethod
     def close(self) -> None:
-        """Let go of the client; what is open stays as whole as it can be."""
+        """Let go of the client after an error; what is open stays as whole as it can be."""
 
 
 def tracker_states(search: SearchPaths) -> dict[str, TrackerState]:

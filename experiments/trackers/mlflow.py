@@ -36,8 +36,6 @@ class MlflowTracker(Tracker):
             self._open_search(event)
         elif event["kind"] == "session":
             self._revive(self.state.parent_run_id)
-        elif event["kind"] == "session_end":
-            self._end_search(event, search)
         elif event.get("trial") and event["trial"] not in self.state.complete:
             self._apply_trial(event, search)
 
@@ -113,9 +111,10 @@ class MlflowTracker(Tracker):
         self._client.set_terminated(run_id, _RUN_STATUS[trial.status], stamp)
         self._uploads[trial.trial_id] = trial
 
-    def _end_search(self, event: Event, search: SearchState) -> None:
+    def finish(self, search: SearchState) -> None:
+        """Close the parent, and the runs of trials that a resume will take up."""
         parent = str(self.state.parent_run_id)
-        stamp = _milliseconds(event["time"])
+        stamp = _milliseconds(search.updated_at)
         ranking = search.ranking()
         if ranking:
             best = ranking[0].best(search.metric, search.mode)[search.metric]
@@ -124,7 +123,7 @@ class MlflowTracker(Tracker):
         for trial in search.open_trials():
             if trial.trial_id in self.state.run_ids:
                 self._client.set_terminated(self.state.run_ids[trial.trial_id], "KILLED", stamp)
-        self._client.set_terminated(parent, _RUN_STATUS[event["status"]], stamp)
+        self._client.set_terminated(parent, _RUN_STATUS[search.status], stamp)
 
     def _revive(self, run_id: str | None) -> None:
         if run_id is not None and self._client.get_run(run_id).info.status != "RUNNING":

@@ -21,14 +21,19 @@ class WandbTracker(Tracker):
 
     def apply(self, event: Event, search: SearchState) -> None:
         """Send one event."""
-        if event["kind"] == "session_end":
-            self._leave(search)
-        elif event.get("trial") and event["trial"] not in self.state.complete:
+        if event.get("trial") and event["trial"] not in self.state.complete:
             self._apply_trial(event, search)
 
     def settle(self, *, final: bool) -> bool:
         """Nothing waits: pictures are files of the run's own folder."""
         return True
+
+    def finish(self, search: SearchState) -> None:
+        """Close the runs of open trials as far as they go; a resume opens them again."""
+        for trial_id, run in self._runs.items():
+            run.summary.update(trial_summary(search.trials[trial_id], search))
+            run.finish(exit_code=1)
+        self._runs = {}
 
     def close(self) -> None:
         """Finish what is open, so that the files are whole."""
@@ -91,13 +96,6 @@ class WandbTracker(Tracker):
         run.finish(exit_code=1 if trial.status == "failed" else 0)
         del self._runs[trial.trial_id]
         self.state.complete.append(trial.trial_id)
-
-    def _leave(self, search: SearchState) -> None:
-        """Close the runs of open trials as far as they go; a resume opens them again."""
-        for trial_id in list(self._runs):
-            run = self._runs.pop(trial_id)
-            run.summary.update(trial_summary(search.trials[trial_id], search))
-            run.finish(exit_code=1)
 
 
 def wandb_run_id(search_id: str, trial_id: str) -> str:

@@ -12,6 +12,9 @@ from satdet.detector import Detector
 from satdet.metrics import DetectionMetrics
 from satdet.pictures import TilePicture, draw_detections
 
+SHOWN_SCORE = 0.5
+"""Detections below this score are left out of pictures; the metrics know them all."""
+
 Detect = Callable[[Tensor], list[dict[str, Tensor]]]
 """From images (B, 1, H, W) to one dict of ``boxes``, ``scores``, ``labels`` a tile, on the CPU."""
 
@@ -38,13 +41,14 @@ def draw_examples(path: Path, detector: Detector, tiles: TileDataset, *, count: 
         position = with_objects[each]
         image, target = tiles[position]
         found = detector(image[None].to(device))[0]
+        shown = found["scores"] >= SHOWN_SCORE
         column, row = split.origin(position)
         pictures.append(
             TilePicture(
                 image=np.asarray(split.image(position), dtype=np.float32),
                 truth=target["boxes"].numpy(),
-                detections=found["boxes"].cpu().numpy(),
-                scores=found["scores"].cpu().numpy(),
+                detections=found["boxes"][shown].cpu().numpy(),
+                scores=found["scores"][shown].cpu().numpy(),
                 title=f"{split.frame(position).get('name', 'tile')} at ({column}, {row})",
             )
         )

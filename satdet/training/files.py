@@ -66,13 +66,15 @@ def write_text(path: Path, text: str) -> None:
 
 def link_best(epoch_file: Path) -> None:
     """Make ``best.pt`` the file of an epoch."""
-    partial = epoch_file.with_name(f".{BEST}.tmp")
+    best, partial = epoch_file.with_name(BEST), epoch_file.with_name(f".{BEST}.tmp")
+    if best.exists() and best.samefile(epoch_file):  # renaming one link over another would do nothing
+        return
     partial.unlink(missing_ok=True)
     try:
         os.link(epoch_file, partial)
     except OSError:  # a file system without hard links
         shutil.copyfile(epoch_file, partial)
-    _move(partial, epoch_file.with_name(BEST))
+    _move(partial, best)
 
 
 def epoch_files(directory: Path) -> list[Path]:

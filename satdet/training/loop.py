@@ -81,9 +81,7 @@ def train(
     batches, evaluation_batches = _loaders(config, tiles, evaluation_tiles, pin_memory=where.type == "cuda")
     checkpoints = CheckpointFolder(directory, trial_identity(config, store, seed))
     saved = checkpoints.load()
-    progress = Progress(config)
-    if saved is not None:
-        progress.load_state_dict(saved["progress"])
+    progress = Progress(config, saved["progress"] if saved is not None else None)
     past, last = progress.reports(stopped=checkpoints.stopped(progress.epoch))
     with checkpoints:  # leaving it, in whatever way, waits for the last checkpoint and exports the best weights
         yield from (report for report in past if report.epoch > after_epoch)
@@ -114,10 +112,10 @@ def train(
                 last = report
             elif epoch > after_epoch:
                 yield report
+        checkpoints.retire()
 
     if (directory / files.MODEL).exists():
-        best, _ = load_model(directory / files.MODEL, where)
-        draw_examples(directory / files.PICTURE, best, evaluation_tiles)
+        _draw_best(directory, where, evaluation_tiles)
     yield last
 
 
@@ -172,6 +170,11 @@ def _evaluate(learner: Learner, batches: DataLoader[Any], config: TrialConfig) -
     started = perf_counter()
     metrics = evaluate(learner.detect, batches, max_detections=config.detector.max_detections)
     return metrics | {"seconds_evaluation": perf_counter() - started}
+
+
+def _draw_best(directory: Path, device: torch.device, tiles: TileDataset) -> None:
+    detector, _ = load_model(directory / files.MODEL, device)
+    draw_examples(directory / files.PICTURE, detector, tiles)
 
 
 def _key(place: int, callback: Callback) -> str:

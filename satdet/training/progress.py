@@ -17,9 +17,11 @@ class Progress:
     Parameters
     ----------
     config : TrialConfig
+    state : dict, optional
+        What `state_dict` returned in an earlier process, to go on from.
     """
 
-    def __init__(self, config: TrialConfig) -> None:
+    def __init__(self, config: TrialConfig, state: dict[str, Any] | None = None) -> None:
         self._config = config
         self._history: list[dict[str, Any]] = []
         self._best: float | None = None
@@ -27,6 +29,8 @@ class Progress:
         self._reference_epoch = 0
         self._evaluated_epoch = 0
         self._evaluation: dict[str, float] = {}
+        if state is not None:
+            self._load(state)
 
     @property
     def epoch(self) -> int:
@@ -101,8 +105,7 @@ class Progress:
             "evaluation": self._evaluation,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+    def _load(self, state: dict[str, Any]) -> None:
         self._history = list(state["history"])
         self._best = state["best"]
         self._reference = state["reference"]

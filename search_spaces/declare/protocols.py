@@ -32,19 +32,19 @@ _SMOKE_VALUES: Mapping[str, Any] = {
     "detector.rpn_samples": 128,
     "detector.box_samples": 64,
     "detector.proposals_before_nms": 1000,
-    "detector.proposals_after_nms": 300,
+    "detector.proposals_after_nms": 150,
     "optimizer.name": "adamw",
     "optimizer.learning_rate": 5e-4,
     "optimizer.schedule": "cosine",
-    "optimizer.warmup_steps": 20,
+    "optimizer.warmup_steps": 10,
     "optimizer.max_gradient_norm": 10.0,
-    "training.epochs": 8,
+    "training.epochs": 4,
     "training.batch_size": 8,
-    "training.tiles_per_epoch": 240,
+    "training.tiles_per_epoch": 160,
     "training.patience": None,
 }
 
 
-def smoke_of(values: Mapping[str, Any] | None = None, *, frames: int = 20, size: int = 1024) -> Smoke:
+def smoke_of(values: Mapping[str, Any] | None = None, *, frames: int = 26, size: int = 1024) -> Smoke:
     """The usual smoke run: small tiles of a small survey, trained from scratch, with `values` on top."""
     return Smoke(survey=SimulatedSurvey(frames=frames, size=size), values={**_SMOKE_VALUES, **(values or {})})

@@ -1,0 +1,197 @@
+"""Trackers: whatever is sent again, interrupted or late, MLflow and W&B hold each trial once and each point once."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+from PIL import Image
+
+from experiments.paths import storage_paths
+from experiments.record import Record
+from experiments.summary import summarise, write_summary
+from experiments.sync import Projection, main, synchronise
+from experiments.trackers import TRACKERS, TrackerSettings, tracker_states
+from tests.searches import BY_ASHA, COMPLETED, FAILED, begin, report, suggest
+from tests.wandb_log import read_run
+
+
+class Site:
+    def __init__(self, root: Path) -> None:
+        self.storage = storage_paths(root)
+        self.storage.make()
+        self.search = self.storage.search("backbone_ablation")
+        self.settings = TrackerSettings(
+            storage=self.storage, search=self.search, tracking_uri=self.storage.mlflow_uri, wandb="offline"
+        )
+
+    def send(self) -> bool:
+        return synchronise(self.settings, None)
+
+    def mlflow(self):
+        """The parent and the children by trial."""
+        client = MlflowClient(self.storage.mlflow_uri)
+        experiment = client.get_experiment_by_name("backbone_ablation")
+        runs = client.search_runs([experiment.experiment_id])
+        (parent,) = [run for run in runs if "trial_id" not in run.data.tags]
+        children = {run.data.tags["trial_id"]: run for run in runs if "trial_id" in run.data.tags}
+        assert len(children) == len(runs) - 1
+        points = {
+            name: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "map_50")]
+            for name, run in children.items()
+        }
+        return parent, children, points
+
+    def wandb(self):
+        runs = [read_run(folder) for folder in self.storage.wandb.glob("offline-run-*")]
+        assert len({run["id"] for run in runs}) == len(runs)
+        return {
+            run["config"]["trial_id"]: (
+                [(row["epoch"], row["map_50"]) for row in run["history"] if "map_50" in row],
+                run["summary"].get("stop_reason"),
+                run["exit_code"],
+            )
+            for run in runs
+        }
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """A search sent while interrupted, gone on with, and sent again, twice."""
+    site = Site(tmp_path_factory.mktemp("site"))
+    with begin(site.search.record) as record:
+        one, two = suggest(record, 0), suggest(record, 1, "resnet34")
+        report(record, one, 1, 0.3)
+        report(record, two, 1, 0.2)
+        report(record, one, 2, 0.4, COMPLETED)
+        record.append("session_end", status="interrupted")
+    folder = site.search.trial("t0000")
+    folder.mkdir(parents=True)
+    (folder / "model.pt").write_bytes(b"weights")
+    Image.new("L", (8, 8)).save(folder / "detections.png")
+    assert site.send()
+    halfway = site.mlflow(), site.wandb()
+    with Record(site.search.record) as record:
+        record.append("session", host="h", process=2)
+        record.append("started", trial=two)
+        report(record, two, 2, 0.25)
+        report(record, two, 3, 0.35, BY_ASHA)
+        three = suggest(record, 2, "resnet50")
+        report(record, three, 1, 0.1, FAILED)
+        record.append("session_end", status="finished")
+    assert site.send()
+    assert site.send()
+    return site, halfway
+
+
+def test_interrupted_search_is_shown_as_such(interrupted):
+    _, ((parent, children, points), runs) = interrupted
+    assert parent.info.status == "KILLED"
+    assert {name: run.info.status for name, run in children.items()} == {"t0000": "FINISHED", "t0001": "KILLED"}
+    assert points == {"t0000": [(1, 0.3), (2, 0.4)], "t0001": [(1, 0.2)]}
+    assert runs["t0000"] == ([(1, 0.3), (2, 0.4)], "completed", 0)
+    assert runs["t0001"] == ([(1, 0.2)], "", 1)
+
+
+def test_after_the_resume_every_run_is_the_same_and_every_point_once(interrupted):
+    site, ((parent_before, before, _), _) = interrupted
+    parent, children, points = site.mlflow()
+    assert parent.info.run_id == parent_before.info.run_id
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["best_trial"] == "t0000"
+    for name, run in before.items():
+        assert children[name].info.run_id == run.info.run_id
+        assert children[name].info.start_time == run.info.start_time
+    assert points == {
+        "t0000": [(1, 0.3), (2, 0.4)],
+        "t0001": [(1, 0.2), (2, 0.25), (3, 0.35)],
+        "t0002": [(1, 0.1)],
+    }
+    assert {name: (run.info.status, run.data.tags["stop_reason"]) for name, run in children.items()} == {
+        "t0000": ("FINISHED", "completed"),
+        "t0001": ("FINISHED", "asha"),
+        "t0002": ("FAILED", "error"),
+    }
+    assert children["t0002"].data.tags["error"] == "ValueError: bad"
+    assert children["t0001"].data.metrics["best/map_50"] == 0.35
+
+
+def test_wandb_runs_are_whole_after_the_resume(interrupted):
+    site, _ = interrupted
+    assert site.wandb() == {
+        "t0000": ([(1, 0.3), (2, 0.4)], "completed", 0),
+        "t0001": ([(1, 0.2), (2, 0.25), (3, 0.35)], "asha", 0),
+        "t0002": ([(1, 0.1)], "error", 1),
+    }
+
+
+def test_files_of_a_trial_become_artifacts(interrupted):
+    site, _ = interrupted
+    _, children, _ = site.mlflow()
+    client = MlflowClient(site.storage.mlflow_uri)
+    names = {artifact.path for artifact in client.list_artifacts(children["t0000"].info.run_id)}
+    assert names == {"model.pt", "detections.png"}
+
+
+def test_summary_knows_the_runs(interrupted):
+    site, _ = interrupted
+    summary = write_summary(site.search)
+    _, children, _ = site.mlflow()
+    assert {trial["id"]: trial["mlflow_run_id"] for trial in summary["trials"]} == {
+        name: run.info.run_id for name, run in children.items()
+    }
+    assert [trial["status"] for trial in summary["trials"]] == ["finished", "stopped", "failed"]
+    assert all(trial["wandb_run_id"] for trial in summary["trials"])
+    assert summarise(site.search) == summary
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_tracker_that_fails_for_a_while_is_begun_again_and_misses_nothing(name, tmp_path, monkeypatch):
+    site = Site(tmp_path)
+    with begin(site.search.record) as record:
+        trial = suggest(record, 0)
+        report(record, trial, 1, 0.3)
+        report(record, trial, 2, 0.4, COMPLETED)
+        record.append("session_end", status="finished")
+    monkeypatch.setattr("experiments.sync._RETRY_SECONDS", 0.01)
+    apply, failures = TRACKERS[name].apply, iter([3, 5])
+    left = [next(failures)]
+
+    def failing(self, event, search):
+        if left and event["n"] == left[0]:
+            left[:] = [following] if (following := next(failures, None)) else []
+            raise ConnectionError("server gone")
+        apply(self, event, search)
+
+    monkeypatch.setattr(TRACKERS[name], "apply", failing)
+    gone = threading.Event()
+    projection = Projection(name, site.settings, gone)
+    projection.start()
+    while projection.state.sequence < 6:
+        assert projection.is_alive()
+        gone.wait(0.05)
+    gone.set()
+    projection.join(60)
+    assert projection.done and projection.state.error is None
+    if name == "mlflow":
+        assert site.mlflow()[2] == {"t0000": [(1, 0.3), (2, 0.4)]}
+    else:
+        assert site.wandb()["t0000"][0] == [(1, 0.3), (2, 0.4)]
+
+
+def test_server_that_stays_away_is_told_and_its_rest_can_be_sent_later(tmp_path, capsys):
+    site = Site(tmp_path)
+    with begin(site.search.record) as record:
+        report(record, suggest(record, 0), 1, 0.3, COMPLETED)
+        record.append("session_end", status="finished")
+    command = ["backbone_ablation", "--storage", str(site.storage.root), "--wandb", "off"]
+    assert main([*command, "--tracking-uri", "http://127.0.0.1:9"]) == 1
+    assert "not everything was sent" in capsys.readouterr().err
+    assert tracker_states(site.search)["mlflow"].error
+    assert main(command) == 0
+    assert site.mlflow()[2] == {"t0000": [(1, 0.3)]}
+
+
+def test_sync_of_no_search_is_one_line(tmp_path, capsys):
+    assert main(["nothing", "--storage", str(tmp_path)]) != 0
+    assert capsys.readouterr().err.count("\n") == 1
