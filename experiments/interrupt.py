@@ -23,18 +23,12 @@ class Interrupt:
     @contextmanager
     def handled(self) -> Iterator[None]:
         """Catch both signals for as long as the context lasts."""
-        before = {each: signal.getsignal(each) for each in _SIGNALS}
-        self.take_over()
+        before = {each: signal.signal(each, self._on_signal) for each in _SIGNALS}
         try:
             yield
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
-
-    def take_over(self) -> None:
-        """Catch both signals again, after Ray has set handlers of its own."""
-        for each in _SIGNALS:
-            signal.signal(each, self._on_signal)
 
     def _on_signal(self, number: int, frame: object) -> None:
         if self._asked.is_set():

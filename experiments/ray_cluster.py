@@ -1,5 +1,6 @@
 """A Ray cluster to run on: a local one of our own, started locked down, or one that is there already."""
 
+import contextlib
 import logging
 import os
 import secrets
@@ -44,10 +45,15 @@ class TrialResources:
 
 
 @contextmanager
-def ray_cluster(address: str | None, token_file: Path, log_folder: Path) -> Iterator[Capacity]:
+def ray_cluster(address: str | None, token_file: Path) -> Iterator[Capacity]:
     """Connect to Ray at `address`, or start it on this machine for as long as the context lasts.
 
-    A cluster of our own listens on loopback, asks for a token that only its owner can read, and sends no statistics.
+    A cluster of our own asks for a token that only its owner can read, runs no dashboard and sends no statistics.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be reached or started.
     """
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
     if address is None:
@@ -56,19 +62,22 @@ def ray_cluster(address: str | None, token_file: Path, log_folder: Path) -> Iter
             os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token(token_file)))
     import ray
 
-    local = {"num_cpus": machine().cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    local = {"num_cpus": machine().cpus, "include_dashboard": False}
     try:
         ray.init(
-            address=address,
+            address=address or "local",
             namespace="satdet",
             log_to_driver=False,
             logging_level=logging.ERROR,
             configure_logging=False,
             **({} if address else local),
         )
-    except ConnectionError as error:
-        raise UsageError(f"--address {address}: no Ray cluster answers there ({str(error).splitlines()[0]})") from None
-    _log_to_file(log_folder / "ray.log")
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        what = (
+            f"--address {address}: cannot connect to a Ray cluster there" if address else "Ray cannot be started here"
+        )
+        raise UsageError(f"{what} ({reason})") from error
     try:
         total = ray.cluster_resources()
         yield Capacity(int(total.get("CPU", 0)), float(total.get("GPU", 0)))
@@ -117,10 +126,16 @@ def _token(path: Path) -> Path:
     return path
 
 
-def _log_to_file(path: Path) -> None:
-    """Ray's messages belong in a file, not between our lines."""
+@contextmanager
+def ray_logs_to(path: Path) -> Iterator[None]:
+    """Send Ray's messages, also those it prints on standard output, to a file: they do not belong between our lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     logger = logging.getLogger("ray")
-    logger.handlers = [logging.FileHandler(path)]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    with path.open("a") as sink, contextlib.redirect_stdout(sink):
+        logger.handlers = [logging.StreamHandler(sink)]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        try:
+            yield
+        finally:
+            logger.handlers = []

@@ -21,7 +21,7 @@ from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths, storage_paths
 from experiments.plan import Plan, make_plan
 from experiments.progress import Outlook, Screen, build_screen
-from experiments.ray_cluster import Capacity, TrialResources, machine, ray_cluster
+from experiments.ray_cluster import Capacity, TrialResources, machine, ray_cluster, ray_logs_to
 from experiments.record import VERSION, Record
 from experiments.searchers import build_searcher
 from experiments.state import SearchState, TrialState
@@ -63,21 +63,19 @@ def run_search(options: RunOptions) -> dict[str, Any]:
         data = _prepare(storage, plan, options)
         if options.resume and data.to_json()["digest"] != earlier.header["data"]["digest"]:
             raise DataError(f"the frames in {data.source} are not those that the search began with; begin with --fresh")
-        if options.fresh and earlier.header:
-            archive(storage, search, earlier)
-        with Record(search.record) as record:
-            return _run_recorded(LiveSearch(record), experiment, data, options, storage, search)
+        with ray_cluster(options.address, storage.ray_token) as capacity:
+            plan = make_plan(experiment, options, capacity)
+            if options.fresh and earlier.header:
+                archive(storage, search, earlier)
+            with ray_logs_to(search.logs / "ray.log"), Record(search.record) as record:
+                return _run_recorded(LiveSearch(record), plan, data, options, storage, search)
 
 
 def _run_recorded(
-    live: LiveSearch,
-    experiment: Experiment,
-    data: SearchData,
-    options: RunOptions,
-    storage: StoragePaths,
-    search: SearchPaths,
+    live: LiveSearch, plan: Plan, data: SearchData, options: RunOptions, storage: StoragePaths, search: SearchPaths
 ) -> dict[str, Any]:
     """The search from the point where all is known to be well."""
+    experiment = plan.experiment
     if not live.state.header:
         live.note(
             "search",
@@ -89,20 +87,16 @@ def _run_recorded(
             data=data.to_json(),
             environment=_environment(),
         )
-    interrupt = Interrupt()
     live.note("session", host=socket.gethostname(), process=os.getpid())
+    interrupt = Interrupt()
     with interrupt.handled(), TrackerProcess(storage, search, options) as trackers:
-        with ray_cluster(options.address, storage.ray_token, search.logs) as capacity:
-            interrupt.take_over()
-            plan = make_plan(experiment, options, capacity)
-            screen = build_screen(_outlook(plan, experiment))
-            try:
-                _run_trials(live, plan, data, options, search, screen, interrupt)
-            finally:
-                screen.close()
-        interrupt.take_over()
-        live.note("session_end", status=_status(live.state, interrupt))
-        write_summary(search, live.state)
+        screen = build_screen(_outlook(plan, experiment))
+        try:
+            _run_trials(live, plan, data, options, search, screen, interrupt)
+        finally:
+            screen.close()
+            live.note("session_end", status=_status(live.state, interrupt))
+            write_summary(search, live.state)
         trackers.finish()
     return write_summary(search, live.state)
 

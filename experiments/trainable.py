@@ -1,5 +1,6 @@
 """One trial inside Ray: a Tune trainable whose step is an epoch."""
 
+import contextlib
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -102,8 +103,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     def _failure(self, error: Exception) -> dict[str, Any]:
         """The last result again, with the error in one line; the traceback goes into the trial's folder."""
         directory = Path(self._order.directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "error.txt").write_text("".join(traceback.format_exception(error)))
+        with contextlib.suppress(OSError):  # the error may be that nothing can be written there
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "error.txt").write_text("".join(traceback.format_exception(error)))
         metrics = self._last.metrics if self._last else dict.fromkeys(metric_names(self._config), 0.0)
         message = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         return {

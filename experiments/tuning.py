@@ -1,6 +1,7 @@
 """How Ray Tune and the record work together: trials go out, and what comes back is recorded before it counts."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
@@ -160,11 +161,11 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
         """A process or node was lost, and the trial will be begun again."""
-        self._live.note("retried", trial=trial.trial_id, error=_one_line(trial.get_error()))
+        self._live.note("retried", trial=trial.trial_id, error=_last_error(trial))
 
     def on_trial_error(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
         """A process or node was lost too often."""
-        end = {"status": "failed", "stop_reason": "error", "error": _one_line(trial.get_error()), "by": "ray"}
+        end = {"status": "failed", "stop_reason": "error", "error": _last_error(trial), "by": "ray"}
         self._live.note("ended", trial=trial.trial_id, end=end)
 
     def _end_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
@@ -208,6 +209,11 @@ class SearchStopper(tune.Stopper):  # type: ignore[misc]
         return {}
 
 
-def _one_line(error: object) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "unknown error"
+def _last_error(trial: Trial) -> str:
+    """The newest failure that Ray has noted for a trial, in one line."""
+    text = Path(trial.error_file).read_text() if trial.error_file else ""
+    _, _, newest = text.rpartition("\nFailure # ") if "\nFailure # " in text else text.rpartition("Failure # ")
+    lines = [line.strip() for line in newest.splitlines()[1:] if line.strip()]
+    if not lines:
+        return "lost for an unknown reason"
+    return lines[-1 if any("Traceback" in line for line in lines) else 0][:500]

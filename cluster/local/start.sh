@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Start a Ray node that asks for a token. The first node is the head; others name it:
+#
+#   cluster/local/start.sh                          on the head
+#   cluster/local/start.sh --head-address IP:6379   on every other node, with the head's token file
+#
+# --block keeps the node in the foreground: it ends with the script. Settings by environment: NODE_IP (the address by which
+# other nodes reach this one; default: Ray's choice), PORT (6379), CPUS, GPUS (default: Ray counts them),
+# RAY_AUTH_TOKEN_PATH (default ~/.config/satdet/ray-token, made on the head, readable by its owner only).
+#
+# Ray listens on all interfaces of the machine; who has not got the token is refused. Keep it off the open internet.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+export RAY_AUTH_MODE=token
+export RAY_USAGE_STATS_ENABLED=0
+export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.config/satdet/ray-token}
+port=${PORT:-6379}
+
+head_address=
+arguments=(--disable-usage-stats)
+[ -n "${NODE_IP:-}" ] && arguments+=(--node-ip-address "$NODE_IP")
+while [ $# -gt 0 ]; do
+    case $1 in
+        --head-address) head_address=${2:?--head-address needs IP:PORT}; shift 2 ;;
+        --block) arguments+=(--block); shift ;;
+        *) echo "usage: $0 [--head-address IP:PORT] [--block]" >&2; exit 2 ;;
+    esac
+done
+
+if [ ! -s "$RAY_AUTH_TOKEN_PATH" ]; then
+    if [ -n "$head_address" ]; then
+        echo "error: $RAY_AUTH_TOKEN_PATH is missing; copy it from the head" >&2
+        exit 2
+    fi
+    mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"
+    (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
+fi
+
+[ -n "${CPUS:-}" ] && arguments+=(--num-cpus "$CPUS")
+[ -n "${GPUS:-}" ] && arguments+=(--num-gpus "$GPUS")
+if [ -n "$head_address" ]; then
+    exec .venv/bin/ray start --address "$head_address" "${arguments[@]}"
+fi
+echo "search on it with:"
+echo "  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH"
+echo "  python -m experiments.run backbone_ablation --address ${NODE_IP:-127.0.0.1}:$port"
+exec .venv/bin/ray start --head --port "$port" --include-dashboard=false "${arguments[@]}"
