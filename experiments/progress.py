@@ -75,7 +75,7 @@ class PlainScreen:
         elif event["kind"] == "result":
             self.say(f"{title}: {epoch_text(trial, state, self._outlook)}; {overview(state, self._outlook)}")
         if event.get("end"):
-            self.say(f"{title}: {trial.status} ({trial.stop_reason}){': ' + trial.error if trial.error else ''}")
+            self.say(end_text(trial, state))
 
     def tick(self, state: SearchState) -> None:
         """Nothing moves in a log."""
@@ -98,7 +98,11 @@ class LiveScreen:
         self._drawn = 0.0
 
     def event(self, event: Event, state: SearchState) -> None:
-        """Draw at once."""
+        """Draw at once; what happened to a trial stays above the table."""
+        if event["kind"] == "retried":
+            self.say(f"{event['trial']}: lost ({event['error']}); beginning again from its checkpoint")
+        if event.get("end"):
+            self.say(end_text(state.trials[event["trial"]], state))
         self._draw(state)
 
     def tick(self, state: SearchState) -> None:
@@ -146,6 +150,14 @@ def epoch_text(trial: TrialState, state: SearchState, outlook: Outlook) -> str:
     speed = trial.last.get("images_per_second", 0.0)
     metric = f"{state.metric} {trial.last[state.metric]:.3f}"
     return f"epoch {trial.epochs}/{outlook.epochs(trial)} {metric} loss {trial.last['loss']:.3f} {speed:.1f} images/s"
+
+
+def end_text(trial: TrialState, state: SearchState) -> str:
+    """How a trial has ended."""
+    best = trial.best(state.metric, state.mode)
+    result = f", best {state.metric} {best[state.metric]:.3f}" if best else ""
+    error = f": {trial.error}" if trial.error else ""
+    return f"{trial.trial_id} {cell_text(trial)}: {trial.status} ({trial.stop_reason}){result}{error}"
 
 
 def overview(state: SearchState, outlook: Outlook) -> str:

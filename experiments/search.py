@@ -63,6 +63,7 @@ def run_search(options: RunOptions) -> dict[str, Any]:
         data = _prepare(storage, plan, options)
         if options.resume and data.to_json()["digest"] != earlier.header["data"]["digest"]:
             raise DataError(f"the frames in {data.source} are not those that the search began with; begin with --fresh")
+        sys.stderr.write(f"{'connecting to' if options.address else 'starting'} Ray\n")
         with ray_cluster(options.address, storage.ray_token) as capacity:
             plan = make_plan(experiment, options, capacity)
             if options.fresh and earlier.header:

@@ -40,7 +40,7 @@ def test_plain_screen_says_every_event_in_a_line(events):
     assert lines[0] == "t0000 resnet18: started"
     assert any(line.startswith("t0000 resnet18: epoch 1/2 map_50 0.300 loss 1.000") for line in lines)
     assert any("lost (node died)" in line for line in lines)
-    assert lines[-1] == "t0000 resnet18: finished (completed)"
+    assert lines[-1] == "t0000 resnet18: finished (completed), best map_50 0.500"
     assert "1/4 trials ended, 1 running, best map_50 0.500 (resnet18)" in lines[-2]
 
 
