@@ -1,7 +1,5 @@
 """Opening a search: what a record of that name says already, and whether a new command may go on from there."""
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from experiments.options import RunOptions
@@ -39,13 +37,6 @@ def check_in_the_way(search: SearchPaths, earlier: SearchState, options: RunOpti
         f"{search.root}: an unfinished search ({ended} of {len(earlier.trials)} trials ended) is there;"
         " go on with --resume, or begin anew with --fresh"
     )
-
-
-def recorded_options(earlier: SearchState, options: RunOptions) -> RunOptions:
-    """The options of a resume: what is not said again is as it was."""
-    recorded: Mapping[str, Any] = earlier.header["options"]
-    said = options.identity()
-    return replace(options, **{name: recorded[name] for name in recorded if said[name] is None})
 
 
 def check_unchanged(earlier: SearchState, experiment: Experiment) -> None:

@@ -2,8 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,22 +39,30 @@ class RunOptions:
     plan: bool = False
     json: bool = False
 
-    def identity(self) -> dict[str, Any]:
-        """The flags that make another search when they change; a resume takes them from the record."""
+    def recorded(self) -> dict[str, Any]:
+        """The flags that a resume takes from the record where they are not said again, as plain data."""
         data = str(Path(self.data).expanduser().resolve()) if self.data else None
         labels = str(Path(self.labels).expanduser().resolve()) if self.labels else None
-        return {"smoke": self.smoke, "values": self.values, "seeds": self.seeds, "data": data, "labels": labels}
+        budget = asdict(self.budget) if self.budget else None
+        searched = {"smoke": self.smoke, "values": self.values, "seeds": self.seeds, "data": data, "labels": labels}
+        return searched | {"trials": self.trials, "budget": budget}
+
+    def resumed(self, recorded: Mapping[str, Any]) -> "RunOptions":
+        """These options, with what was not said taken from those `recorded` when the search began."""
+        said = self.recorded()
+        taken = {name: value for name, value in recorded.items() if said[name] is None}
+        if taken.get("budget"):
+            taken["budget"] = Budget(**taken["budget"])
+        return replace(self, **taken)
 
     def applied_to(self, experiment: Experiment) -> Experiment:
         """The declaration as the flags change it: smoke, then values, then seeds."""
-        import dataclasses
-
         if self.smoke:
             experiment = experiment.scaled_down()
         if self.values:
             experiment = experiment.with_base_values(self.values)
         if self.seeds is not None:
-            experiment = dataclasses.replace(experiment, seeds=self.seeds)
+            experiment = replace(experiment, seeds=self.seeds)
         return experiment
 
 

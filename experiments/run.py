@@ -49,6 +49,9 @@ def _run(options: RunOptions) -> int:
         sys.stdout.write(json.dumps(summary, indent=1) + "\n")
     else:
         sys.stdout.write(render([summary], "table"))
+    for trial in summary["trials"]:
+        if trial["status"] == "failed":
+            sys.stderr.write(f"{trial['id']} failed: {trial['error']}; see {trial['directory']}\n")
     again = f"python -m experiments.run {options.experiment} --resume"
     where = "" if options.storage == "runs" else f" --storage {options.storage}"
     if status == 130:

@@ -16,7 +16,7 @@ from experiments.data import SearchData, check_batches, data_lines, prepare_data
 from experiments.interrupt import Interrupt, terminated_like_interrupted
 from experiments.live import LiveSearch
 from experiments.lock import in_turn, sole_driver
-from experiments.opening import archive, check_in_the_way, check_unchanged, earlier_state, recorded_options
+from experiments.opening import archive, check_in_the_way, check_unchanged, earlier_state
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths, storage_paths
 from experiments.plan import Plan, make_plan
@@ -53,7 +53,7 @@ def run_search(options: RunOptions) -> dict[str, Any]:
         earlier = earlier_state(search)
         check_in_the_way(search, earlier, options)
         if options.resume:
-            options = recorded_options(earlier, options)
+            options = options.resumed(earlier.header["options"])
         experiment = options.applied_to(declared)
         if options.resume:
             check_unchanged(earlier, experiment)
@@ -84,7 +84,7 @@ def _run_recorded(
             search_id=secrets.token_hex(8),
             declaration=experiment.to_json(),
             digest=experiment.digest(),
-            options=options.identity(),
+            options=options.recorded(),
             data=data.to_json(),
             environment=_environment(),
         )

@@ -55,6 +55,7 @@ def _trial(
         "epochs": trial.epochs,
         "seconds": round(trial.seconds, 3),
         "checkpoint": str(checkpoint) if checkpoint.exists() else None,
+        "directory": str(search.trial(trial.trial_id)),
         "mlflow_run_id": run_ids.get("mlflow"),
         "wandb_run_id": run_ids.get("wandb"),
         "error": trial.error,

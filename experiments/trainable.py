@@ -82,6 +82,10 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         reports, self._reports = self._reports, None
         if reports is not None:
             reports.close()  # type: ignore[attr-defined]
+        if self._last is not None and self._last.stop_reason is not None:
+            from satdet.training import retire_checkpoints
+
+            retire_checkpoints(Path(self._order.directory))
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -187,16 +187,17 @@ def test_budget_of_nothing_is_refused():
 
 def test_a_resume_asks_only_for_what_changes():
     options = options_of(build_parser().parse_args(["backbone_ablation", "--resume"]))
-    assert set(options.identity().values()) == {None}
-    options = options_of(build_parser().parse_args(["x", "--smoke", "--set", "training.epochs=3", "--data", "."]))
-    assert options.identity() == {
-        "smoke": True,
-        "values": {"training.epochs": 3},
-        "seeds": None,
-        "data": str(Path.cwd()),
-        "labels": None,
-    }
-    assert json.dumps(options.identity())
+    assert set(options.recorded().values()) == {None}
+    flags = ["x", "--smoke", "--set", "training.epochs=3", "--data", ".", "--budget", "2h"]
+    begun = options_of(build_parser().parse_args(flags))
+    recorded = json.loads(json.dumps(begun.recorded()))
+    resumed = options.resumed(recorded)
+    assert resumed.recorded() == recorded
+    assert (resumed.smoke, resumed.values, resumed.data) == (True, {"training.epochs": 3}, str(Path.cwd()))
+    assert resumed.budget == Budget(seconds=7200)
+    assert options_of(build_parser().parse_args(["x", "--resume", "--budget", "3h"])).resumed(
+        recorded
+    ).budget == Budget(seconds=10800)
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden"])

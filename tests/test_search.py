@@ -143,6 +143,7 @@ def test_search_finishes_with_a_summary(finished):
         assert trial["stop_reason"] == "completed"
         assert all(abs(value) < float("inf") for value in trial["last"].values())
         assert Path(trial["checkpoint"]).is_file()
+        assert len(list(Path(trial["directory"]).glob("epoch-*.pt"))) == 1
         assert trial["error"] is None
     scores = {trial["id"]: trial["best"]["map_50"] for trial in summary["trials"]}
     assert summary["best"] == max(scores, key=scores.__getitem__)

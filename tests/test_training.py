@@ -19,7 +19,17 @@ from satdet.config import OptimizerConfig, TrialConfig, metric_names, with_value
 from satdet.data.store import TileStore, TileStoreWriter
 from satdet.errors import CheckpointError, ConfigError, NonFiniteLossError, StorageError
 from satdet.metrics import DetectionMetrics
-from satdet.training import BatchProgress, Callback, SpeedGuard, StopTraining, export_model, files, load_model, train
+from satdet.training import (
+    BatchProgress,
+    Callback,
+    SpeedGuard,
+    StopTraining,
+    export_model,
+    files,
+    load_model,
+    retire_checkpoints,
+    train,
+)
 from satdet.training.optimizer import learning_rate
 from satdet.training.progress import Progress
 
@@ -298,6 +308,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(straight, stor
     assert [timeless(report) for report in again] == [timeless(report) for report in reports]
     assert_same_course(copied, directory)
     assert [files.epoch_of(path) for path in files.epoch_files(copied)] == [3, 2]
+
+
+def test_a_retired_trial_keeps_its_newest_and_its_best(straight, tmp_path):
+    directory, _, _ = straight
+    copied = copy_files(directory, tmp_path / "copy", "epoch-*.pt", "best.pt")
+    retire_checkpoints(copied)
+    assert [files.epoch_of(path) for path in files.epoch_files(copied)] == [3]
+    assert (copied / "best.pt").exists()
 
 
 def test_a_truncated_checkpoint_is_passed_over(straight, tmp_path):

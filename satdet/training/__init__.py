@@ -6,8 +6,10 @@ and when to stop, `evaluation` measures, `checkpoint` and `files` keep it all on
 
 from satdet.training.callbacks import BatchProgress, Callback, EpochReport, SpeedGuard, StopTraining
 from satdet.training.export import export_model, load_model
+from satdet.training.files import retire_checkpoints
 from satdet.training.loop import train
 
 __all__ = [
-    "BatchProgress", "Callback", "EpochReport", "SpeedGuard", "StopTraining", "export_model", "load_model", "train",
+    "BatchProgress", "Callback", "EpochReport", "SpeedGuard", "StopTraining", "export_model", "load_model",
+    "retire_checkpoints", "train",
 ]  # fmt: skip

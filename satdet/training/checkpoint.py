@@ -113,13 +113,6 @@ class CheckpointFolder:
         copy = _host_copy({"format": FORMAT, "identity": self._identity} | content)
         self._write = self._pool.submit(self._write_and_prune, epoch, copy, best)
 
-    def retire(self) -> None:
-        """Keep only the newest epoch, and the best: the trial has ended, and nothing falls back to an older one."""
-        self.wait()
-        for old in files.epoch_files(self.directory):
-            if old != self._newest:
-                old.unlink()
-
     def wait(self) -> None:
         """Wait until everything is on disk.
 

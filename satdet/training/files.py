@@ -111,6 +111,12 @@ def newest_epoch(directory: Path) -> tuple[Path | None, dict[str, Any], list[Pat
     return None, {}, damaged
 
 
+def retire_checkpoints(directory: Path) -> None:
+    """Keep only the newest epoch, and the best, of a trial that has ended and whose end is known to its caller."""
+    for old in epoch_files(directory)[1:]:
+        old.unlink()
+
+
 def read(path: Path) -> dict[str, Any]:
     """Read a file of this module as tensors on the CPU and plain values; no code in it is ever run.
 

@@ -112,7 +112,6 @@ def train(
                 last = report
             elif epoch > after_epoch:
                 yield report
-        checkpoints.retire()
 
     if (directory / files.MODEL).exists():
         _draw_best(directory, where, evaluation_tiles)
