@@ -94,6 +94,9 @@ def _run_recorded(
         screen = build_screen(_outlook(plan, experiment))
         try:
             _run_trials(live, plan, data, options, search, screen, interrupt)
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[-300:]
+            raise SatdetError(f"the search broke off ({reason}); what is recorded is kept, resume it") from error
         finally:
             screen.close()
             live.note("session_end", status=_status(live.state, interrupt))

@@ -71,7 +71,7 @@ def _add_cosmic_rays(image: Image, sky: Conditions, rng: np.random.Generator) ->
     """Straight tracks one pixel wide, most of them a few pixels long."""
     count = rng.poisson(_COSMIC_RAYS_A_SECOND * sky.exposure * sky.size**2 / 1024**2)
     length = 1 + rng.geometric(0.4, count)
-    step = np.arange(length.max(initial=0))
+    step = np.arange(max(length, default=0))
     angle = rng.uniform(0, 2 * np.pi, count)[:, None]
     x, y = rng.uniform(0, sky.size, (2, count, 1))
     columns = np.rint(x + step * np.cos(angle)).astype(int)

@@ -1,0 +1,171 @@
+"""Between Ray Tune and the record: which trials go out, and what is written down of what comes back."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import search_spaces
+from experiments.live import LiveSearch
+from experiments.record import Record, read_record
+from experiments.searchers import GridSearcher
+from experiments.stoppers import Budget
+from experiments.trainable import TrialOrder
+from experiments.tuning import RecordedSearch, RecordingCallback, SearchStopper
+from satdet.config import metric_names
+from tests.searches import COMPLETED, begin, report, suggest
+
+EXPERIMENT = search_spaces.load("backbone_ablation")
+
+
+@dataclass
+class FakeTrial:
+    """As much of Ray's trial as is used here."""
+
+    trainable: str
+    trial_id: str
+    config: dict[str, Any] = field(default_factory=dict)
+    error_file: str | None = None
+    rest: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture
+def live(tmp_path):
+    with begin(tmp_path / "record.jsonl") as record:
+        yield LiveSearch(record)
+
+
+def searching(live, monkeypatch, limit=12, concurrency=2):
+    monkeypatch.setattr(
+        "experiments.tuning.Trial",
+        lambda run, *, trial_id, config, **rest: FakeTrial(run, trial_id, config, rest=rest),
+    )
+
+    def order(trial):
+        return TrialOrder(
+            trial_id=trial.trial_id, config=trial.config, seed=trial.seed, directory="d", store="s", stoppers=[],
+            threads=1, after_epoch=trial.epochs,
+        )  # fmt: skip
+
+    search = RecordedSearch(live, GridSearcher(EXPERIMENT), order, resources=None, limit=limit, concurrency=concurrency)
+    search.add_configurations([SimpleNamespace(spec={"run": "trial", "storage": None})])
+    return search
+
+
+def result(epoch, map_50, **more):
+    metrics = dict.fromkeys(metric_names(EXPERIMENT.base), 0.5)
+    return {"epoch": epoch, **metrics, "map_50": map_50, "stop_reason": "", "done": False, **more}
+
+
+def test_trials_go_out_as_the_grid_says_and_no_more_than_fit(live, monkeypatch):
+    search = searching(live, monkeypatch, limit=5)
+    first, second = search.next_trial(), search.next_trial()
+    assert search.next_trial() is None and not search.is_finished()
+    assert [trial.trial_id for trial in (first, second)] == ["t0000", "t0001"]
+    assert second.config["trial"]["config"]["detector.backbone"] == "resnet34"
+    ended = []
+    for trial in ("t0000", "t0001", "t0002", "t0003", "t0004"):
+        search.on_trial_complete(trial)
+        following = search.next_trial()
+        ended.append(following and following.trial_id)
+    assert ended == ["t0002", "t0003", "t0004", None, None]
+    assert search.is_finished()
+    assert [trial.seed for trial in live.state.trials.values()] == [0, 0, 0, 0, 1]
+    kinds = [event["kind"] for event in read_record(live.record.path)]
+    assert kinds.count("suggested") == 5
+
+
+def test_after_a_resume_open_trials_go_out_first_with_what_they_have(tmp_path, monkeypatch):
+    with begin(tmp_path / "record.jsonl") as record:
+        one, two = suggest(record, 0), suggest(record, 1, "resnet34")
+        report(record, two, 1, 0.2)
+        report(record, one, 1, 0.3, COMPLETED)
+    with Record(tmp_path / "record.jsonl") as record:
+        search = searching(LiveSearch(record), monkeypatch)
+        first, second = search.next_trial(), search.next_trial()
+    assert (first.trial_id, first.config["trial"]["after_epoch"]) == ("t0001", 1)
+    assert second.trial_id == "t0002"
+    assert second.config["trial"]["config"]["detector.backbone"] == "resnet50"
+
+
+@pytest.fixture
+def callback(live):
+    return RecordingCallback(live, "asha", lambda: None)
+
+
+def send(callback, trial, **values):
+    callback.on_trial_result(0, [], FakeTrial("trial", trial), result(**values))
+
+
+def test_epochs_are_recorded_once_and_the_end_with_the_last(live, callback):
+    trial = suggest(live.record, 0)
+    for event in live.record.events[-2:]:
+        live.state.apply(event)
+    send(callback, trial, epoch=1, map_50=0.3)
+    send(callback, trial, epoch=1, map_50=0.3)
+    send(callback, trial, epoch=2, map_50=0.4, stop_reason="early_stopping", done=True)
+    results = [event for event in read_record(live.record.path) if event["kind"] == "result"]
+    assert [event["epoch"] for event in results] == [1, 2]
+    state = live.trial(trial)
+    assert (state.status, state.stop_reason, state.epochs) == ("finished", "early_stopping", 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"stop_reason": "completed", "done": True}, ("finished", "completed", None)),
+        ({"stop_reason": "slow_speed_global", "done": True}, ("stopped", "slow_speed_global", None)),
+        ({"stop_reason": "error", "done": True, "error": "ValueError: bad"}, ("failed", "error", "ValueError: bad")),
+        ({"done": True}, ("stopped", "asha", None)),
+    ],
+)
+def test_every_end_has_its_status_and_reason(live, callback, values, expected):
+    trial = suggest(live.record, 0)
+    for event in live.record.events[-2:]:
+        live.state.apply(event)
+    send(callback, trial, epoch=3, map_50=0.3, **values)
+    state = live.trial(trial)
+    assert (state.status, state.stop_reason, state.error) == expected
+
+
+def test_guard_before_the_first_epoch_leaves_finite_metrics(live, callback):
+    trial = suggest(live.record, 0)
+    for event in live.record.events[-2:]:
+        live.state.apply(event)
+    send(callback, trial, epoch=0, map_50=0.0, stop_reason="slow_speed_global", done=True)
+    state = live.trial(trial)
+    assert state.status == "stopped"
+    assert state.epochs == 0 and state.last["map_50"] == 0.0
+
+
+def test_lost_worker_is_recorded_with_its_reason(live, callback, tmp_path):
+    trial = suggest(live.record, 0)
+    for event in live.record.events[-2:]:
+        live.state.apply(event)
+    errors = tmp_path / "error.txt"
+    errors.write_text(
+        "Failure # 1 (occurred at noon)\nfirst loss\n"
+        "Failure # 2 (occurred at one)\nThe actor died unexpectedly.\n\tclass_name: X\n"
+    )
+    ray_trial = FakeTrial("trial", trial, error_file=str(errors))
+    callback.on_trial_recover(0, [], ray_trial)
+    assert live.record.events[-1]["error"] == "The actor died unexpectedly."
+    errors.write_text("Failure # 3 (occurred at two)\nTraceback (most recent call last):\n  File x\nValueError: bad\n")
+    callback.on_trial_error(0, [], ray_trial)
+    assert live.trial(trial).status == "failed"
+    assert live.trial(trial).error == "ValueError: bad"
+
+
+def test_search_stops_for_its_budget_and_on_request(live):
+    interrupt = SimpleNamespace(asked=False)
+    trial = suggest(live.record, 0)
+    report(live.record, trial, 1, 0.1)
+    for event in live.record.events[-3:]:
+        live.state.apply(event)
+    assert not SearchStopper(live, Budget(epochs=2), 0, interrupt).stop_all()
+    assert SearchStopper(live, Budget(epochs=1), 0, interrupt).stop_all()
+    assert SearchStopper(live, Budget(gpu_seconds=20), 2.0, interrupt).stop_all()
+    assert not SearchStopper(live, Budget(gpu_seconds=20), 1.0, interrupt).stop_all()
+    interrupt.asked = True
+    assert SearchStopper(live, None, 0, interrupt).stop_all()
