@@ -1,5 +1,6 @@
 """The process that feeds the trackers while a search runs."""
 
+import netrc
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths
@@ -72,7 +74,16 @@ class TrackerProcess:
 
 
 def wandb_mode(options: RunOptions) -> WandbMode:
-    """What was asked for; else online with a key, offline without."""
+    """What was asked for; else online with a key, from the environment or from ``wandb login``, offline without."""
     if options.wandb is not None:
         return options.wandb
-    return "online" if os.environ.get("WANDB_API_KEY") else "offline"
+    return "online" if os.environ.get("WANDB_API_KEY") or _logged_in() else "offline"
+
+
+def _logged_in() -> bool:
+    """Whether ``wandb login`` has left a key for its server in the user's netrc file."""
+    server = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(server) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

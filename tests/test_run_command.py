@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.options import build_parser, options_of
+from experiments.options import RunOptions, build_parser, options_of
 from experiments.paths import storage_paths
 from experiments.record import Record
 from experiments.run import main
 from experiments.stoppers import Budget, parse_budget
+from experiments.tracking import wandb_mode
 from satdet.config import ConfigError
 from satdet.errors import UsageError
 from satdet.simulate import simulate_survey
@@ -198,6 +199,19 @@ def test_a_resume_asks_only_for_what_changes():
     assert options_of(build_parser().parse_args(["x", "--resume", "--budget", "3h"])).resumed(
         recorded
     ).budget == Budget(seconds=10800)
+
+
+def test_wandb_is_online_only_with_a_key_or_when_asked(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert wandb_mode(RunOptions(experiment="x")) == "offline"
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password key\n")
+    (tmp_path / "netrc").chmod(0o600)
+    assert wandb_mode(RunOptions(experiment="x")) == "online"
+    assert wandb_mode(RunOptions(experiment="x", wandb="off")) == "off"
+    (tmp_path / "netrc").unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "key")
+    assert wandb_mode(RunOptions(experiment="x")) == "online"
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden"])

@@ -54,7 +54,8 @@ class Site:
         return [sys.executable, "-m", "experiments.run", str(self.declaration), "--storage", str(self.storage), *flags]
 
     def environment(self) -> dict[str, str]:
-        return {key: value for key, value in os.environ.items() if key not in ("WANDB_API_KEY", "MLFLOW_TRACKING_URI")}
+        clean = {key: value for key, value in os.environ.items() if key not in ("WANDB_API_KEY", "MLFLOW_TRACKING_URI")}
+        return clean | {"NETRC": os.devnull}
 
     def start(self, *flags: str) -> subprocess.Popen[str]:
         """Begin the search in a process group of its own."""
