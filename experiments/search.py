@@ -58,7 +58,7 @@ def run_search(options: RunOptions) -> dict[str, Any]:
         if options.resume:
             check_unchanged(earlier, experiment)
         plan = make_plan(experiment, options, machine() if options.address is None else Capacity(1 << 20, 1 << 20))
-        if options.resume and not earlier.open_trials() and len(earlier.trials) >= len(plan.suggestions):
+        if options.resume and earlier.status != "interrupted" and not _work_left(earlier, plan, options):
             return write_summary(search, earlier)
         data = _prepare(storage, plan, options)
         if options.resume and data.to_json()["digest"] != earlier.header["data"]["digest"]:
@@ -93,7 +93,8 @@ def _run_recorded(
     with interrupt.handled(), TrackerProcess(storage, search, options) as trackers:
         screen = build_screen(_outlook(plan, experiment))
         try:
-            _run_trials(live, plan, data, options, search, screen, interrupt)
+            if _work_left(live.state, plan, options):
+                _run_trials(live, plan, data, options, search, screen, interrupt)
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[-300:]
             raise SatdetError(f"the search broke off ({reason}); what is recorded is kept, resume it") from error
@@ -197,6 +198,14 @@ def _outlook(plan: Plan, experiment: Experiment) -> Outlook:
         return with_values(experiment.base, trial.values).training.epochs
 
     return Outlook(experiment.name, len(plan.suggestions), plan.resources.concurrency, epochs)
+
+
+def _work_left(state: SearchState, plan: Plan, options: RunOptions) -> bool:
+    """Whether a trial is open, or another may begin; a driver that died at the very end leaves none."""
+    if state.open_trials():
+        return True
+    spent = options.budget is not None and options.budget.reached(state, plan.resources.gpus)
+    return len(state.trials) < len(plan.suggestions) and not spent
 
 
 def _status(state: SearchState, interrupt: Interrupt) -> str:

@@ -263,6 +263,15 @@ def test_interrupted_twice_the_search_ends_as_if_never(finished, tmp_path):
     for run in site.wandb_runs().values():
         assert [row["epoch"] for row in run["history"] if "map_50" in row] == [1, 2, 3]
 
+    record = site.search / "record.jsonl"
+    whole = record.read_bytes()
+    record.write_bytes(whole[: whole.rstrip(b"\n").rfind(b"\n") + 1])
+    assert read_record(record)[-1]["kind"] != "session_end"
+    at_the_very_end = site.run("--resume")
+    assert at_the_very_end.returncode == 0, at_the_very_end.stderr
+    assert site.summary()["status"] == "finished"
+    assert curves(site) == curves(undisturbed)
+
 
 def test_trial_that_fails_is_reported_and_the_search_goes_on(finished, tmp_path):
     site = Site(tmp_path)
