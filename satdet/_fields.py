@@ -21,6 +21,14 @@ def bounded(
     return declared
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A dataclass whose fields are checked against their annotations and ranges when it is built."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that does not exist: the nearest known one, then all of them."""
     known = sorted(known)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from satdet.config import EvaluationConfig, InputConfig, TrainingConfig
+from satdet.config import AugmentationConfig, EvaluationConfig, InputConfig, TrainingConfig
 from satdet.data.augmentation import build_augmentation
 from satdet.data.loading import TileDataset, evaluation_loader, normalise, training_loader
 from satdet.data.store import TileStore, TileStoreWriter
@@ -38,8 +38,8 @@ def store(tmp_path_factory):
 
 
 def dataset(store, *, augmentation="dihedral", augment=True, seed=0, split="train", empty_tiles=True):
-    config = InputConfig(augmentation=augmentation)
-    return TileDataset(store.split(split, empty_tiles=empty_tiles), config, augment=augment, seed=seed)
+    augmentation = AugmentationConfig(orientation=augmentation) if augment else None
+    return TileDataset(store.split(split, empty_tiles=empty_tiles), InputConfig(), augmentation, seed=seed)
 
 
 def everything(loader):

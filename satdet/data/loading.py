@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from satdet.config import EvaluationConfig, InputConfig, TrainingConfig
+from satdet.config import AugmentationConfig, EvaluationConfig, InputConfig, TrainingConfig
 from satdet.data.augmentation import build_augmentation
 from satdet.data.store import TileSplit
 from satdet.errors import ConfigError, TileStoreError
@@ -66,18 +66,20 @@ class TileDataset(Dataset[tuple[Tensor, Target]]):
     ----------
     split : TileSplit
     config : InputConfig
-    augment : bool
-        Whether to apply ``config.augmentation``; never in evaluation.
+    augmentation : AugmentationConfig, optional
+        For training; without it, as in evaluation, tiles are as they are.
     seed : int
         Seed of the augmentation and of the order of tiles.
     """
 
-    def __init__(self, split: TileSplit, config: InputConfig, *, augment: bool, seed: int) -> None:
+    def __init__(
+        self, split: TileSplit, config: InputConfig, augmentation: AugmentationConfig | None = None, *, seed: int = 0
+    ) -> None:
         self.split = split
         self.seed = seed
         self.epoch = 0
         self._normalisation = config.normalisation
-        self._augmentation = build_augmentation(config.augmentation) if augment else None
+        self._augmentation = build_augmentation(augmentation.orientation) if augmentation else None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose augmentation and order follow."""

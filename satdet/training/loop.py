@@ -126,8 +126,8 @@ def _tiles(config: TrialConfig, store: TileStore, seed: int) -> tuple[TileDatase
             raise ConfigError(f"tiles.{key} = {wanted[key]!r}, but {store.path} was made with {made!r}; prepare again")
     train_split = store.split("train", empty_tiles=config.training.empty_tiles)
     return (
-        TileDataset(train_split, config.input, augment=True, seed=seed),
-        TileDataset(store.split(config.evaluation.split), config.input, augment=False, seed=seed),
+        TileDataset(train_split, config.input, config.augmentation, seed=seed),
+        TileDataset(store.split(config.evaluation.split), config.input),
     )
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from satdet.config import (
+    AugmentationConfig,
     DetectorConfig,
     EvaluationConfig,
-    InputConfig,
     OptimizerConfig,
     TilesConfig,
     TrainingConfig,
@@ -16,7 +16,7 @@ from search_spaces.declare.experiment import SimulatedSurvey, Smoke
 
 REPORT_PROTOCOL = TrialConfig(
     tiles=TilesConfig(size=512),
-    input=InputConfig(augmentation="rotations"),
+    augmentation=AugmentationConfig(orientation="rotations"),
     detector=DetectorConfig(enlargement=2.0, max_detections=1000),
     optimizer=OptimizerConfig(name="adam", learning_rate=1e-3, weight_decay=1e-6),
     training=TrainingConfig(epochs=60, batch_size=2, patience=10, min_improvement=1e-4),
@@ -26,7 +26,7 @@ REPORT_PROTOCOL = TrialConfig(
 
 _SMOKE_VALUES: Mapping[str, Any] = {
     "tiles.size": 128,
-    "input.augmentation": "dihedral",
+    "augmentation.orientation": "dihedral",
     "detector.weights": "none",
     "detector.enlargement": 1.0,
     "detector.rpn_samples": 128,

@@ -1,0 +1,36 @@
+"""The configuration of a whole trial."""
+
+from dataclasses import dataclass, field
+
+from satdet._fields import Checked
+from satdet.config.detector import DetectorConfig
+from satdet.config.evaluation import EvaluationConfig
+from satdet.config.input import AugmentationConfig, InputConfig
+from satdet.config.tiles import TilesConfig
+from satdet.config.training import OptimizerConfig, TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig(Checked):
+    """One trial: what is trained on what, and how."""
+
+    tiles: TilesConfig = field(default_factory=TilesConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def metric_names(config: TrialConfig) -> tuple[str, ...]:
+    """The metrics that every epoch of a trial reports, all finite; mar is given at three equal steps of detections."""
+    most = config.detector.max_detections
+    recalls = tuple(f"mar_{round(most * step / 3)}" for step in (1, 2, 3))
+    return (
+        "loss", "loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg",
+        "map", "map_50", "map_75", *recalls, "best_iou_per_gt", "best_iou_per_prediction", "predictions_minus_objects",
+        "precision", "recall", "f1", "best_score", "false_per_arcmin2", "magnitude_50",
+        "images_per_second", "seconds", "seconds_training", "seconds_evaluation", "learning_rate",
+        "parameters", "parameters_trained", "best_map_50",
+    )  # fmt: skip
