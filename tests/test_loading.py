@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
+import typing
 
 import numpy as np
 import pytest
 import torch
 
 from satdet.config import AugmentationConfig, EvaluationConfig, InputConfig, TrainingConfig
-from satdet.data.augmentation import build_augmentation
-from satdet.data.loading import TileDataset, evaluation_loader, normalise, training_loader
+from satdet.data.augmentation import Augmentation, Sample
+from satdet.data.loading import TileDataset, evaluation_loader, training_loader
+from satdet.data.normalisation import KINDS, FrameScale, normalise
 from satdet.data.store import TileStore, TileStoreWriter
 from satdet.errors import ConfigError, TileStoreError
 
@@ -56,17 +58,21 @@ def assert_equal_batches(first, second):
 
 # --- normalisation
 
+FRAME = FrameScale(background=300.0, rms=2.0, zscale=(-2.0, 8.0))
+
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
         ("clipped_sigma", [-1.0, -0.4, 0.0, 4.0]),
         ("asinh", [np.arcsinh(-9) / 3, np.arcsinh(-2) / 3, 0.0, np.arcsinh(100) / 3]),
+        ("zscale", [0.0, 0.0, 0.2, 1.0]),
+        ("counts", [2 * 282 - 1, 2 * 296 - 1, 2 * 300 - 1, 2 * 500 - 1]),
     ],
 )
 def test_normalise_follows_its_formula(kind, expected):
     tile = np.array([[-9, -2], [0, 100]], dtype=np.float16)
-    result = normalise(tile, kind)
+    result = normalise(tile, kind, FRAME)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result.ravel(), expected, rtol=1e-6)
 
@@ -78,10 +84,11 @@ def test_normalise_by_tile_gives_mean_0_and_std_1():
     assert abs(result.std() - 1) < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["clipped_sigma", "asinh", "tile"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_normalise_is_finite_whatever_the_tile_holds(kind):
     tile = np.array([[np.nan, np.inf], [-np.inf, 65504]], dtype=np.float16)
-    assert np.isfinite(normalise(tile, kind)).all()
+    flat = FrameScale(300.0, 2.0, (1.0, 1.0))
+    assert np.isfinite(normalise(tile, kind, flat)).all()
     assert np.array_equal(normalise(np.full((4, 4), 2, np.float16), "tile"), np.zeros((4, 4)))
 
 
@@ -91,9 +98,15 @@ def test_normalise_takes_missing_pixels_for_background_and_leaves_the_tile_alone
     assert np.isnan(tile[0, 0])
 
 
-def test_normalise_names_the_known_kinds():
-    with pytest.raises(ConfigError, match=r"'zscale' is not one of clipped_sigma, asinh, tile"):
-        normalise(np.zeros((2, 2), np.float16), "zscale")
+def test_normalise_names_the_known_kinds_and_what_it_misses():
+    with pytest.raises(ConfigError, match=r"'raw' is not one of clipped_sigma, asinh, zscale, tile, counts"):
+        normalise(np.zeros((2, 2), np.float16), "raw")
+    with pytest.raises(ConfigError, match="counts needs the scale of the tile's frame"):
+        normalise(np.zeros((2, 2), np.float16), "counts")
+
+
+def test_the_configuration_and_the_function_know_the_same_kinds():
+    assert typing.get_args(typing.get_type_hints(InputConfig)["normalisation"]) == KINDS
 
 
 # --- augmentation
@@ -112,30 +125,130 @@ def symmetries(image):
     return rotated + [np.fliplr(each) for each in rotated]
 
 
+def change(**values):
+    """The augmentation that does one thing alone."""
+    return Augmentation(AugmentationConfig(**{"orientation": "none", **values}), min_visible=0.4)
+
+
+def sample(pixels, boxes=(), ignored=()):
+    return Sample(
+        np.asarray(pixels, np.float32),
+        np.asarray(boxes, np.float32).reshape(-1, 4),
+        np.asarray(ignored, np.float32).reshape(-1, 4),
+    )
+
+
+def noise(size=256, seed=0):
+    return np.random.default_rng(seed).normal(size=(size, size))
+
+
+def blob(size, centre, sigma, height):
+    y, x = np.mgrid[:size, :size] + 0.5
+    return height * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * sigma**2))
+
+
 @pytest.mark.parametrize(("kind", "count"), [("rotations", 4), ("dihedral", 8)])
 @pytest.mark.parametrize("size", [32, 33])
-def test_augmentation_is_an_exact_symmetry_of_pixels_and_boxes(kind, count, size):
-    rng = np.random.default_rng(0)
-    image = rng.normal(size=(size, size)).astype(np.float32)
+def test_an_orientation_is_an_exact_symmetry_of_pixels_and_boxes(kind, count, size):
     boxes = np.array([[0, 0, 3, 5], [7, 2, 20, 4], [10, 9, 11, size]], dtype=np.float32)
-    augmentation = build_augmentation(kind)
+    tile = sample(noise(size), boxes[:2], boxes[2:])
+    augmentation = change(orientation=kind)
     seen = set()
     for seed in range(80):
-        moved, moved_boxes = augmentation(image, boxes, seed=seed)
-        matches = [number for number, each in enumerate(symmetries(image)) if np.array_equal(each, moved)]
+        moved = augmentation(tile, seed=seed)
+        matches = [number for number, each in enumerate(symmetries(tile.pixels)) if np.array_equal(each, moved.pixels)]
         assert len(matches) == 1
         seen.add(matches[0])
+        moved_boxes = np.concatenate([moved.boxes, moved.ignored])
         assert np.array_equal(box_mask(moved_boxes, size), symmetries(box_mask(boxes, size))[matches[0]])
         assert moved_boxes.dtype == np.float32
         assert np.array_equal(moved_boxes, np.round(moved_boxes))
     assert seen == set(range(count))
 
 
-def test_augmentation_keeps_boxes_that_reach_over_the_border_or_have_no_area():
-    boxes = np.array([[-4.0, 2.0, 40.0, 5.0], [3.0, 3.0, 3.0, 3.0]], dtype=np.float32)
-    _, moved = build_augmentation("dihedral")(np.zeros((32, 32), np.float32), boxes, seed=3)
+def test_an_orientation_keeps_boxes_that_reach_over_the_border_or_have_no_area():
+    boxes = [[-4.0, 2.0, 40.0, 5.0], [3.0, 3.0, 3.0, 3.0]]
+    moved = change(orientation="dihedral")(sample(np.zeros((32, 32)), boxes), seed=3).boxes
     sides = np.sort(moved[:, 2:] - moved[:, :2], axis=1)
     assert sides.tolist() == [[3.0, 44.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("values", [{"zoom": 2.0}, {"zoom": 4.0}, {"noise": 2.0}, {"zoom": 2.0, "noise": 1.5}])
+def test_noise_has_a_standard_deviation_of_1_before_and_after_every_change(values):
+    augmentation = change(**values)
+    spreads = [augmentation(sample(noise(seed=seed)), seed=seed).pixels.std() for seed in range(20)]
+    assert np.allclose(spreads, 1, atol=0.04), spreads
+    assert abs(np.mean(spreads) - 1) < 0.015
+
+
+def test_zoom_moves_boxes_with_what_they_hold_and_keeps_its_light():
+    centre, sigma = (70.0, 52.0), 4.0
+    box = [centre[0] - 12, centre[1] - 12, centre[0] + 12, centre[1] + 12]
+    tile = sample(blob(128, centre, sigma, 500.0), [box], [box])
+    augmentation, factors = change(zoom=2.0), []
+    for seed in range(30):
+        moved = augmentation(tile, seed=seed)
+        (x1, y1, x2, y2), light = moved.boxes[0], np.clip(moved.pixels - 4, 0, None)
+        assert moved.pixels.shape == (128, 128)
+        assert np.array_equal(moved.boxes, moved.ignored[:1])
+        factor = float(x2 - x1) / 24
+        factors.append(factor)
+        y, x = np.mgrid[:128, :128] + 0.5
+        found = (light * x).sum() / light.sum(), (light * y).sum() / light.sum()
+        assert np.allclose(found, ((x1 + x2) / 2, (y1 + y2) / 2), atol=0.3 * max(1, factor))
+        # In noise units the light of one source, spread over factor^2 pixels of 1 / factor the noise, grows as factor.
+        assert moved.pixels[int(y1) : int(y2) + 1, int(x1) : int(x2) + 1].sum() == pytest.approx(
+            tile.pixels.sum() * factor, rel=0.05
+        )
+    assert min(factors) < 0.7
+    assert max(factors) > 1.4
+
+
+def test_a_crop_holds_an_object_if_the_tile_does_and_cut_objects_follow_the_tiles_rule():
+    boxes = [[10, 10, 20, 20], [50, 52, 60, 62], [30, 8, 34, 12]]
+    tile, augmentation = sample(noise(64), boxes, [[0, 0, 64, 64]]), change(crop=32)
+    cut_some = 0
+    for seed in range(40):
+        cut = augmentation(tile, seed=seed)
+        assert cut.pixels.shape == (32, 32)
+        whole = [box for box in cut.boxes.tolist() if min(box) > 0 and max(box) < 32]
+        assert len(cut.boxes) >= 1
+        (y,), (x,) = np.where(tile.pixels == cut.pixels[0, 0])
+        for box in whole:
+            assert (np.array(box) + np.array([x, y, x, y])).tolist() in boxes
+        cut_some += len(cut.ignored) > 1
+        assert [0, 0, 32, 32] in cut.ignored.tolist()
+    assert cut_some
+    assert change(crop=32)(sample(noise(64)), seed=1).boxes.shape == (0, 4)
+
+
+def test_a_brighter_sky_fades_objects_as_much_as_it_raises_the_noise():
+    augmentation = change(noise=2.0)
+    ratios = [augmentation(sample(np.full((256, 256), 40.0)), seed=seed).pixels.mean() / 40 for seed in range(30)]
+    assert 0.5 <= min(ratios) < 0.6
+    assert 0.9 < max(ratios) <= 1.01
+
+
+def test_a_wrong_background_is_a_plane():
+    added = change(sky=0.5)(sample(np.zeros((64, 48))), seed=4).pixels
+    assert added.std() > 0.05
+    assert np.abs(np.diff(added, 2, axis=0)).max() < 1e-5
+    assert np.abs(np.diff(added, 2, axis=1)).max() < 1e-5
+
+
+ALL_CHANGES = {"orientation": "dihedral", "zoom": 1.5, "crop": 48, "noise": 1.3, "sky": 0.2}
+
+
+def test_the_same_seed_makes_the_same_changes_and_leaves_the_tile_alone():
+    tile = sample(noise(64), [[10, 10, 20, 20]], [[40, 40, 50, 50]])
+    before = tile.pixels.copy()
+    augmentation = change(**ALL_CHANGES)
+    first, again, other = (augmentation(tile, seed=seed) for seed in (7, 7, 8))
+    for key in ("pixels", "boxes", "ignored"):
+        assert np.array_equal(getattr(first, key), getattr(again, key))
+    assert not np.array_equal(first.pixels, other.pixels)
+    assert np.array_equal(tile.pixels, before)
+    assert first.pixels.dtype == first.boxes.dtype == np.float32
 
 
 def test_importing_albumentations_asks_nothing_of_the_network():
@@ -144,8 +257,8 @@ def test_importing_albumentations_asks_nothing_of_the_network():
         "def refuse(*_): raise SystemExit('network')\n"
         "socket.socket.connect = refuse; socket.getaddrinfo = refuse\n"
         "import sys, satdet.data.augmentation as a; assert 'albumentations' not in sys.modules\n"
-        "assert a.build_augmentation('none') is None and 'albumentations' not in sys.modules\n"
-        "a.build_augmentation('dihedral'); assert 'albumentations' in sys.modules"
+        "from satdet.config import AugmentationConfig\n"
+        "a.Augmentation(AugmentationConfig(), 0.4); assert 'albumentations' in sys.modules"
     )
     finished = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
     assert finished.returncode == 0, finished.stderr

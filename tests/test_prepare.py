@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.visualization import ZScaleInterval
 
 from satdet import prepare as command
 from satdet._parallel import map_in_processes
@@ -168,6 +169,28 @@ class TestStore:
         assert len(errors) > 40
         assert np.median(errors) <= 0.05
 
+    def test_every_box_has_the_magnitude_of_its_row(self, tmp_path):
+        rows = [
+            {"X_IMAGE": 20, "MAG_CALIB": 15.25},
+            {"X_IMAGE": 60, "FLAGS": 2, "MAG_CALIB": 11},
+            {"X_IMAGE": 64, "MAG_CALIB": 99.0},
+            {"X_IMAGE": 75, "MAG_CALIB": 17.5},
+        ]
+        write_pair(tmp_path / "in", "one", *rows, shape=(64, 128))
+        split = prepare(tmp_path / "in", CONFIG, tmp_path / "store").split("train")
+        magnitudes = [split.magnitudes(position) for position in range(2)]
+        assert [len(each) for each in magnitudes] == [len(split.boxes(position)) for position in range(2)] == [2, 2]
+        assert np.array_equal(np.concatenate(magnitudes), [15.25, np.nan, np.nan, 17.5], equal_nan=True)
+
+    def test_zscale_limits_are_those_of_the_whole_frame(self, store, survey):
+        for entry in store.manifest["frames"]:
+            if entry["state"] == "used":
+                counts = fits.getdata(survey / entry["path"]).astype(float)
+                limits = ZScaleInterval(n_samples=counts.size).get_limits(counts)
+                expected = [(limit - entry["background"]) / entry["rms"] for limit in limits]
+                assert entry["zscale"][0] < 0 < entry["zscale"][1]
+                assert entry["zscale"] == pytest.approx(expected, rel=0.3)
+
     def test_boxes_lie_in_their_tile(self, store):
         for split, position in all_tiles(store):
             for boxes in (split.boxes(position), split.ignored(position)):
@@ -210,11 +233,33 @@ class TestBoxes:
         split = self.store_of(tmp_path, row).split("train")
         assert np.allclose(split.boxes(0), [[32 - half, 32 - half, 32 + half, 32 + half]], atol=1e-3)
 
-    def test_the_rule_is_the_configurations(self, tmp_path):
-        write_pair(tmp_path / "in", "one")
-        config = TilesConfig(size=64, box=BoxConfig(k=1.0))
+    @pytest.mark.parametrize(
+        ("rule", "row", "half"),
+        [
+            ({"k": 1.0}, {}, 4),
+            ({"elongated_k": 3.5, "elongated_ellipticity": 0.2}, {"ELLIPTICITY": 0.3}, 14),
+            ({"bright_k": 2.5, "bright_magnitude": 15.0}, {"MAG_CALIB": 14.5}, 10),
+        ],
+    )
+    def test_the_rule_is_the_configurations(self, tmp_path, rule, row, half):
+        write_pair(tmp_path / "in", "one", row)
+        config = TilesConfig(size=64, box=BoxConfig(**rule))
         split = prepare(tmp_path / "in", config, tmp_path / "store").split("train")
-        assert np.allclose(split.boxes(0), [[28, 28, 36, 36]], atol=1e-3)
+        assert np.allclose(split.boxes(0), [[32 - half, 32 - half, 32 + half, 32 + half]], atol=1e-3)
+
+    @pytest.mark.parametrize(
+        ("rule", "rows", "counts"),
+        [
+            ({"max_flags": 2}, [{"FLAGS": 2}, {"FLAGS": 3}], (1, 1)),
+            ({"unmeasured_flux_radius": 77.0}, [{"FLUX_RADIUS": 77}, {"FLUX_RADIUS": 99}], (1, 0)),
+            ({"max_flux_radius": 5.0}, [{"FLUX_RADIUS": 5}, {"FLUX_RADIUS": 4.9}], (1, 0)),
+        ],
+    )
+    def test_thresholds_are_the_configurations(self, tmp_path, rule, rows, counts):
+        write_pair(tmp_path / "in", "one", *rows)
+        config = TilesConfig(size=64, box=BoxConfig(**rule))
+        entry = prepare(tmp_path / "in", config, tmp_path / "store").manifest["frames"][0]
+        assert (entry["objects"], entry["ignored"]) == counts
 
     def test_rows_that_are_no_objects_are_ignored_or_counted(self, tmp_path):
         store = self.store_of(

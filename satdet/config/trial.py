@@ -8,6 +8,7 @@ from satdet.config.evaluation import EvaluationConfig
 from satdet.config.input import AugmentationConfig, InputConfig
 from satdet.config.tiles import TilesConfig
 from satdet.config.training import OptimizerConfig, TrainingConfig
+from satdet.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,13 @@ class TrialConfig(Checked):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.augmentation.crop is not None and self.augmentation.crop > self.tiles.size:
+            raise ConfigError(
+                f"augmentation.crop = {self.augmentation.crop} is larger than tiles.size = {self.tiles.size}"
+            )
 
 
 def metric_names(config: TrialConfig) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from satdet.data.catalogues import Catalogue, Values
 Boxes = npt.NDArray[np.float32]
 
 _FIRST_CENTRE = 0.5
-_NO_RADIUS = 99.0
-"""What stands for a radius that could not be measured."""
+_NO_MAGNITUDE = 99.0
+"""What SExtractor writes, and larger numbers too, where there is no magnitude."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,16 @@ class FrameObjects:
     ----------
     boxes : ndarray (n, 4), float32
         Objects.
+    magnitudes : ndarray (n,), float32
+        MAG_CALIB of the objects [mag], NaN where unknown.
     ignored : ndarray (m, 4), float32
-        Neither object nor background: rows with FLAGS other than 0.
+        Neither object nor background: rows whose FLAGS are above the rule's largest, 0 in the report.
     dropped : dict
         Number of rows that are neither, by reason.
     """
 
     boxes: Boxes
+    magnitudes: npt.NDArray[np.float32]
     ignored: Boxes
     dropped: dict[str, int]
 
@@ -41,11 +44,12 @@ class FrameObjects:
 def frame_objects(catalogue: Catalogue, pixel_scale: float, shape: tuple[int, int], rule: BoxConfig) -> FrameObjects:
     """Boxes of a frame of `shape` (height, width) px with pixels of `pixel_scale` deg, by `rule`."""
     boxes = square_boxes(catalogue, pixel_scale, rule)
+    sound = (catalogue.flags >= 0) & (catalogue.flags <= rule.max_flags)
     reasons = {
         "position or size not finite": ~np.isfinite(boxes).all(axis=1),
         "FWHM_WORLD not above 0": ~(catalogue.fwhm > 0),
         "outside the frame": ~_overlaps(boxes, shape),
-        "FLUX_RADIUS out of range": (catalogue.flags == 0) & ~_radius_is_sound(catalogue, rule),
+        "FLUX_RADIUS out of range": sound & ~_radius_is_sound(catalogue, rule),
     }
     keep = np.ones(len(catalogue), dtype=bool)
     dropped = {}
@@ -54,8 +58,8 @@ def frame_objects(catalogue: Catalogue, pixel_scale: float, shape: tuple[int, in
         if count:
             dropped[reason] = count
         keep &= ~applies
-    sound = catalogue.flags == 0
-    return FrameObjects(boxes[keep & sound], boxes[keep & ~sound], dropped)
+    is_object = keep & sound
+    return FrameObjects(boxes[is_object], _magnitudes(catalogue)[is_object], boxes[keep & ~sound], dropped)
 
 
 def square_boxes(catalogue: Catalogue, pixel_scale: float, rule: BoxConfig) -> Boxes:
@@ -97,6 +101,12 @@ def clip_to_tile(
     return clipped[share >= min_visible], np.concatenate([hidden[hidden_share > 0], clipped[partial]])
 
 
+def visible_objects(boxes: Boxes, origin: tuple[int, int], size: int, min_visible: float) -> npt.NDArray[np.bool_]:
+    """Which of `boxes` (n, 4) `clip_to_tile` keeps as objects, in the same order, (n,)."""
+    visible: npt.NDArray[np.bool_] = _clip(boxes, origin, size)[1] >= min_visible
+    return visible
+
+
 def _clip(boxes: Boxes, origin: tuple[int, int], size: int) -> tuple[Boxes, Boxes]:
     """Boxes cut at the edges of a tile, and the share of each one's area that is left."""
     corner = np.array([*origin, *origin], dtype=np.float32)
@@ -111,6 +121,11 @@ def _area(boxes: Boxes) -> Boxes:
     return area
 
 
+def _magnitudes(catalogue: Catalogue) -> npt.NDArray[np.float32]:
+    known = np.isfinite(catalogue.magnitude) & (catalogue.magnitude < _NO_MAGNITUDE)
+    return np.where(known, catalogue.magnitude, np.nan).astype(np.float32)
+
+
 def _overlaps(boxes: Boxes, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     height, width = shape
     x1, y1, x2, y2 = boxes.T
@@ -120,5 +135,5 @@ def _overlaps(boxes: Boxes, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
 
 def _radius_is_sound(catalogue: Catalogue, rule: BoxConfig) -> npt.NDArray[np.bool_]:
     radius: Values = catalogue.flux_radius
-    sound: npt.NDArray[np.bool_] = (radius > 0) & (radius < rule.max_flux_radius) & (radius != _NO_RADIUS)
-    return sound
+    measured: npt.NDArray[np.bool_] = (radius > 0) & (radius != rule.unmeasured_flux_radius)
+    return measured & (radius < rule.max_flux_radius)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import sep
 from astropy.io import fits
+from astropy.visualization import ZScaleInterval
 
 from satdet.errors import FrameError
 
@@ -20,6 +21,7 @@ _BACKGROUND_MESH = 64
 _LARGEST = 60000.0
 """Float16 ends at 65504; a pixel so many sigma above the background is saturated anyway."""
 _SAMPLE = 100_000
+_ZSCALE_SAMPLE = 10_000
 _GZIP = b"\x1f\x8b"
 _CD = ("CD1_1", "CD1_2", "CD2_1", "CD2_2")
 _UNREADABLE = (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, IndexError, fits.VerifyError)
@@ -43,11 +45,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class NoiseUnits:
-    """A frame's pixels (height, width) as (counts - background) / rms, and the two numbers [counts]."""
+    """A frame's pixels (height, width) as (counts - background) / rms, and the two numbers [counts].
+
+    `zscale` are the limits [noise units] between which IRAF's zscale shows the frame.
+    """
 
     pixels: npt.NDArray[np.float16]
     background: float
     rms: float
+    zscale: tuple[float, float]
 
 
 def read_frame(path: Path) -> Frame:
@@ -100,8 +106,15 @@ def to_noise_units(frame: Frame, path: Path) -> NoiseUnits:
     if not (math.isfinite(background) and math.isfinite(rms) and rms > 0) or _is_flat(frame.pixels[~missing]):
         raise FrameError(f"{path}: no noise in the pixels, most of which are {np.median(counts[~missing]):g}")
     pixels = np.clip((counts - np.float32(background)) / np.float32(rms), -_LARGEST, _LARGEST)
+    zscale = _zscale(pixels[~missing])
     pixels[missing] = 0
-    return NoiseUnits(pixels.astype(np.float16), background, rms)
+    return NoiseUnits(pixels.astype(np.float16), background, rms, zscale)
+
+
+def _zscale(values: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Limits of a display; values at equal distances stand for all, always the same ones."""
+    low, high = ZScaleInterval(n_samples=_ZSCALE_SAMPLE).get_limits(values[:: max(1, values.size // _ZSCALE_SAMPLE)])
+    return float(low), float(high)
 
 
 def _unzipped(content: bytes) -> bytes:

@@ -19,7 +19,7 @@ import numpy as np
 import satdet
 from satdet._parallel import available_cpus, map_in_processes
 from satdet.config import TilesConfig, flatten
-from satdet.data.boxes import clip_to_tile
+from satdet.data.boxes import clip_to_tile, visible_objects
 from satdet.data.folder import Folder, describe_file, is_unchanged, scan_folder
 from satdet.data.labels import read_labels
 from satdet.data.splits import split_frames
@@ -217,7 +217,8 @@ def _cut(writer: TileStoreWriter, result: "Measured", task: "Task", number: int,
     for x, y in tile_origins(pixels.shape[1], pixels.shape[0], config.size, config.overlap):
         boxes, ignored = clip_to_tile(found.boxes, found.ignored, (x, y), config.size, config.box.min_visible)
         tile = pixels[y : y + config.size, x : x + config.size]
-        writer.add(tile, boxes, ignored, frame=number, split=split, origin=(x, y))
+        magnitudes = found.magnitudes[visible_objects(found.boxes, (x, y), config.size, config.box.min_visible)]
+        writer.add(tile, boxes, ignored, frame=number, split=split, origin=(x, y), magnitudes=magnitudes)
         counts.append(len(boxes))
     return counts
 

@@ -4,59 +4,29 @@ Everything random follows from (seed, epoch, tile), never from the process that 
 tiles are asked for: any number of loader workers gives the same batches.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from satdet.config import AugmentationConfig, EvaluationConfig, InputConfig, TrainingConfig
-from satdet.data.augmentation import build_augmentation
+from satdet.data.augmentation import Augmentation, Sample
+from satdet.data.normalisation import FrameScale, normalise, to_signal
 from satdet.data.store import TileSplit
 from satdet.errors import ConfigError, TileStoreError
 
 Target = dict[str, Tensor]
-"""``boxes`` (n, 4) float32, ``labels`` (n,) int64, all 1, and ``ignored`` (m, 4) float32; px, edge coordinates."""
+"""``boxes`` (n, 4) float32, ``labels`` (n,) int64, all 1, and ``ignored`` (m, 4) float32; px, edge coordinates.
+
+In evaluation also ``magnitudes`` (n,) [mag] and ``pixel_scale`` () [deg/px], float32 and NaN where unknown.
+"""
 Batch = tuple[Tensor, list[Target]]
 
 _ORDER, _AUGMENTATION = 0, 1
-
-
-def normalise(tile: npt.NDArray[np.float16], kind: str) -> npt.NDArray[np.float32]:
-    """Turn a tile into a detector's input.
-
-    Parameters
-    ----------
-    tile : ndarray of float16, (H, W)
-        Noise units s = (counts - background) / rms. NaN (no data) counts as background, 0; an infinite value as the
-        largest that float16 holds.
-    kind : {"clipped_sigma", "asinh", "tile"}
-        clip(s, -5, 20) / 5; asinh(s) / 3; or (s - mean) / std of the tile, only shifted where std is 0. The first
-        two keep one scale over all frames, see `satdet.config.InputConfig`.
-
-    Returns
-    -------
-    ndarray of float32, (H, W), always finite
-    """
-    signal: npt.NDArray[np.float32] = torch.from_numpy(np.array(tile)).float().numpy()  # 10 times as fast as astype
-    if not np.isfinite(signal).all():
-        largest = float(np.finfo(np.float16).max)
-        np.nan_to_num(signal, copy=False, nan=0.0, posinf=largest, neginf=-largest)
-    if kind == "clipped_sigma":
-        np.clip(signal, -5, 20, out=signal)
-        signal /= 5
-    elif kind == "asinh":
-        np.arcsinh(signal, out=signal)
-        signal /= 3
-    elif kind == "tile":
-        signal -= signal.mean()
-        signal /= signal.std() or 1.0
-    else:
-        raise ConfigError(f"input.normalisation = {kind!r} is not one of clipped_sigma, asinh, tile")
-    return signal
 
 
 class TileDataset(Dataset[tuple[Tensor, Target]]):
@@ -79,7 +49,7 @@ class TileDataset(Dataset[tuple[Tensor, Target]]):
         self.seed = seed
         self.epoch = 0
         self._normalisation = config.normalisation
-        self._augmentation = build_augmentation(augmentation.orientation) if augmentation else None
+        self._augmentation = _augmentation(split, augmentation) if augmentation else None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose augmentation and order follow."""
@@ -90,24 +60,36 @@ class TileDataset(Dataset[tuple[Tensor, Target]]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, Target]:
         """Image (1, H, W) float32 and target of the tile at `position` in the split."""
-        image = normalise(self.split.image(position), self._normalisation)
-        objects = self.split.boxes(position)
-        boxes = np.concatenate([objects, self.split.ignored(position)])
+        entry = self.split.frame(position)
+        pixels = to_signal(self.split.image(position))
+        sample = Sample(pixels, self.split.boxes(position), self.split.ignored(position))
+        extra = {}
         if self._augmentation is not None:
             seed = _derived_seed(self.seed, _AUGMENTATION, self.epoch, int(self.split.indices[position]))
-            image, boxes = self._augmentation(image, boxes, seed=seed)
+            sample = self._augmentation(sample, seed=seed)
+        else:
+            extra["magnitudes"] = torch.from_numpy(self.split.magnitudes(position))
+            extra["pixel_scale"] = torch.tensor(entry.get("pixel_scale", math.nan), dtype=torch.float32)
         target = {
-            "boxes": torch.from_numpy(boxes[: len(objects)]),
-            "labels": torch.ones(len(objects), dtype=torch.int64),
-            "ignored": torch.from_numpy(boxes[len(objects) :]),
+            "boxes": torch.from_numpy(sample.boxes),
+            "labels": torch.ones(len(sample.boxes), dtype=torch.int64),
+            "ignored": torch.from_numpy(sample.ignored),
         }
-        return torch.from_numpy(image)[None], target
+        scale = FrameScale.of(entry) if "zscale" in entry else None
+        return torch.from_numpy(normalise(sample.pixels, self._normalisation, scale))[None], target | extra
 
     def order(self, limit: int | None = None) -> list[int]:
         """Positions in the random order of the epoch, only the first `limit` of them if that is given."""
         shuffle = np.random.default_rng(_derived_seed(self.seed, _ORDER, self.epoch))
         positions: list[int] = shuffle.permutation(len(self))[:limit].tolist()
         return positions
+
+
+def _augmentation(split: TileSplit, config: AugmentationConfig) -> Augmentation:
+    size = split.store.tile_size
+    if config.crop is not None and config.crop > size:
+        raise ConfigError(f"augmentation.crop = {config.crop} px is larger than the tiles of {size} px")
+    return Augmentation(config, float(split.store.manifest["config"].get("box.min_visible", 1.0)))
 
 
 class _EpochOrder(Sampler[int]):

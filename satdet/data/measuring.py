@@ -93,7 +93,7 @@ def _measure_frame(task: Task, result: Measured) -> None:
         raise FrameError(f"{path}: {width} x {height} px is smaller than a tile of {task.config.size} px")
     catalogue = read_catalogue(task.folder / task.files.catalogue)
     noise_units = to_noise_units(frame, path)
-    result.about |= {"background": noise_units.background, "rms": noise_units.rms}
+    result.about |= {"background": noise_units.background, "rms": noise_units.rms, "zscale": noise_units.zscale}
     if len(catalogue) == 0:
         result.state, result.reason = "apart", "a catalogue without rows"
         return

@@ -4,6 +4,7 @@
     tiles.f16       float16 (tiles, size, size): (counts - background) / rms of the tile's frame, row-major
     table.npy       one row a tile: frame, split, origin in the frame, slices of the two box arrays
     boxes.npy       float32 (objects, 4): x1, y1, x2, y2 in edge coordinates of the tile [px]
+    magnitudes.npy  float32 (objects,): MAG_CALIB of each box [mag], NaN where unknown
     ignored.npy     float32 (regions, 4): neither object nor background (rows with FLAGS != 0)
 
 Edge coordinates put the lower-left corner of the first pixel at (0, 0) and its centre at (0.5, 0.5). Noise units, not
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from satdet.errors import TileStoreError
 
-FORMAT = 1
+FORMAT = 2
 SPLITS = ("train", "validation", "test")
 SplitName = Literal["train", "validation", "test"]
 
@@ -39,6 +40,7 @@ _TABLE = np.dtype(
     ]
 )  # fmt: skip
 _Boxes = npt.NDArray[np.float32]
+_Magnitudes = npt.NDArray[np.float32]
 
 
 class TileStore:
@@ -56,6 +58,7 @@ class TileStore:
         self.manifest = manifest
         self._table = np.load(path / "table.npy")
         self._boxes = np.load(path / "boxes.npy", mmap_mode="r") if manifest["arrays"]["boxes"] else _no_boxes()
+        self._magnitudes = np.load(path / "magnitudes.npy")
         self._ignored = np.load(path / "ignored.npy", mmap_mode="r") if manifest["arrays"]["ignored"] else _no_boxes()
         self._tiles = _map_tiles(path, len(self._table), self.tile_size)
 
@@ -122,6 +125,11 @@ class TileSplit:
         start, stop = self.store._table["boxes"][self.indices[position]]
         return np.array(self.store._boxes[start:stop], dtype=np.float32)
 
+    def magnitudes(self, position: int) -> _Magnitudes:
+        """Calibrated magnitude of each of the `boxes`, (n,) [mag], NaN where unknown, a copy."""
+        start, stop = self.store._table["boxes"][self.indices[position]]
+        return np.array(self.store._magnitudes[start:stop], dtype=np.float32)
+
     def ignored(self, position: int) -> _Boxes:
         """Regions that are neither object nor background, (m, 4), a copy."""
         start, stop = self.store._table["ignored"][self.indices[position]]
@@ -155,6 +163,7 @@ class TileStoreWriter:
         self._partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
         self._rows: list[tuple[Any, ...]] = []
         self._boxes: list[_Boxes] = []
+        self._magnitudes: list[_Magnitudes] = []
         self._ignored: list[_Boxes] = []
         self._counts = {"boxes": 0, "ignored": 0}
         self._hash = hashlib.sha256()
@@ -174,10 +183,12 @@ class TileStoreWriter:
         frame: int,
         split: SplitName,
         origin: tuple[int, int],
+        magnitudes: _Magnitudes | None = None,
     ) -> None:
         """Append a tile: `image` (size, size) in noise units, `boxes` (n, 4) and `ignored` (m, 4) in edge coordinates.
 
-        `frame` is the position of the tile's frame in the manifest's list; `origin` is the tile's (column, row) in it.
+        `frame` is the position of the tile's frame in the manifest's list; `origin` is the tile's (column, row) in it;
+        `magnitudes` (n,) are those of the boxes, None if unknown.
         """
         assert image.shape == (self._size, self._size), image.shape
         data = np.ascontiguousarray(image, dtype="<f2").tobytes()
@@ -189,6 +200,10 @@ class TileStoreWriter:
             kept.append(array)
             spans.append((self._counts[name], self._counts[name] + len(array)))
             self._counts[name] += len(array)
+        count = spans[0][1] - spans[0][0]
+        magnitudes = np.full(count, np.nan) if magnitudes is None else magnitudes
+        assert len(magnitudes) == count, (len(magnitudes), count)
+        self._magnitudes.append(np.asarray(magnitudes, dtype=np.float32))
         self._rows.append((frame, SPLITS.index(split), *origin, *spans))
 
     def finish(self, manifest: dict[str, Any]) -> None:
@@ -196,6 +211,7 @@ class TileStoreWriter:
         table = np.array(self._rows, dtype=_TABLE)
         arrays = {
             "boxes": np.concatenate([_no_boxes(), *self._boxes]),
+            "magnitudes": np.concatenate([np.empty(0, np.float32), *self._magnitudes]),
             "ignored": np.concatenate([_no_boxes(), *self._ignored]),
         }
         for name, array in (("table", table), *arrays.items()):
