@@ -1,20 +1,20 @@
-"""Frames of a telescope: one FITS image with the scale of its pixels."""
+"""Frames of a telescope: one image, its place on the sky, and its pixels in units of their noise."""
 
-import gzip
-import io
+import functools
 import math
-import warnings
-import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import sep
-from astropy.io import fits
 from astropy.visualization import ZScaleInterval
+from astropy.wcs import WCS
 
+from satdet.data import headers
+from satdet.data.fits_files import read_image
 from satdet.errors import FrameError
 
 _BACKGROUND_MESH = 64
@@ -22,9 +22,6 @@ _LARGEST = 60000.0
 """Float16 ends at 65504; a pixel so many sigma above the background is saturated anyway."""
 _SAMPLE = 100_000
 _ZSCALE_SAMPLE = 10_000
-_GZIP = b"\x1f\x8b"
-_CD = ("CD1_1", "CD1_2", "CD2_1", "CD2_2")
-_UNREADABLE = (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, IndexError, fits.VerifyError)
 
 
 @dataclass(frozen=True)
@@ -36,11 +33,28 @@ class Frame:
     pixels : ndarray (height, width), float32
         Counts; NaN where there is no measurement.
     pixel_scale : float
-        Mean side of a pixel [deg].
+        Mean side of a pixel [deg]; NaN if the header gives none and none was required.
+    saturation : float or None
+        Counts at which a pixel is saturated.
+    julian_date : float or None
+        Of the exposure.
+    exposure : float or None
+        Exposure time [s].
+    cards : mapping
+        The header's cards that place the frame on the sky.
     """
 
     pixels: npt.NDArray[np.float32]
     pixel_scale: float
+    saturation: float | None = None
+    julian_date: float | None = None
+    exposure: float | None = None
+    cards: Mapping[str, Any] = field(default_factory=dict)
+
+    @functools.cached_property
+    def wcs(self) -> WCS | None:
+        """The frame's celestial coordinate system, None if the header has none that is sound."""
+        return headers.world_coordinates(self.cards)
 
 
 @dataclass(frozen=True)
@@ -56,28 +70,36 @@ class NoiseUnits:
     zscale: tuple[float, float]
 
 
-def read_frame(path: Path) -> Frame:
-    """Read the first image of a FITS file, gzipped or not.
+def read_frame(path: Path, *, require_scale: bool = True) -> Frame:
+    """Read the first image with two axes of a FITS file, compressed or not.
+
+    Parameters
+    ----------
+    path : Path
+    require_scale : bool
+        False for a use that can do without a pixel scale: a header that gives none, or a senseless one, is then no
+        error, and the frame's scale is NaN.
 
     Raises
     ------
     FrameError
-        If the file is unreadable or cut off, its image has other than two axes, or its header gives no pixel scale.
+        If the file is unreadable, cut off or too large, has no image with two axes, or gives no pixel scale.
     """
+    header, pixels = read_image(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with fits.open(io.BytesIO(_unzipped(path.read_bytes()))) as hdus:
-                image = next((hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS", 0) > 0), None)
-                if image is None:
-                    raise FrameError(f"{path}: holds no image")
-                header, pixels = image.header, image.data
-    except _UNREADABLE as error:
-        raise FrameError(f"{path}: unreadable or cut off ({_first_line(error)})") from error
-    if pixels.ndim != 2:
-        shape = " x ".join(map(str, pixels.shape[::-1]))
-        raise FrameError(f"{path}: an image of {shape} px has {pixels.ndim} axes, a frame has 2; split it first")
-    return Frame(pixels.astype(np.float32), _pixel_scale(header, path))
+        scale = headers.pixel_scale(header, path)
+    except FrameError:
+        if require_scale:
+            raise
+        scale = math.nan
+    return Frame(
+        pixels=pixels,
+        pixel_scale=scale,
+        saturation=headers.saturation_level(header),
+        julian_date=headers.julian_date(header),
+        exposure=headers.exposure_time(header),
+        cards=headers.wcs_cards(header),
+    )
 
 
 def to_noise_units(frame: Frame, path: Path) -> NoiseUnits:
@@ -117,40 +139,7 @@ def _zscale(values: npt.NDArray[np.float32]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _unzipped(content: bytes) -> bytes:
-    """What is in a file, whatever its name. Here, since astropy's own reading turns a Ctrl-C into a damaged file."""
-    return gzip.decompress(content) if content.startswith(_GZIP) else content
-
-
 def _is_flat(values: npt.NDArray[np.float32]) -> bool:
     """Whether most pixels are equal, for which `sep` gives a noise of 1 instead of 0."""
     low, high = np.percentile(values[:: max(1, values.size // _SAMPLE)], [20, 80])
     return bool(low == high)
-
-
-def _pixel_scale(header: fits.Header, path: Path) -> float:
-    """Square root of the area of a pixel [deg] (Greisen & Calabretta 2002, A&A 395, 1061: CD, or PC with CDELT)."""
-    if any(key in header for key in _CD):
-        matrix = [_number(header, key, 0.0, path) for key in _CD]
-        steps = 1.0
-    elif "CDELT1" in header and "CDELT2" in header:
-        unit = {"PC1_1": 1.0, "PC1_2": 0.0, "PC2_1": 0.0, "PC2_2": 1.0}
-        matrix = [_number(header, key, default, path) for key, default in unit.items()]
-        steps = _number(header, "CDELT1", 0.0, path) * _number(header, "CDELT2", 0.0, path)
-    else:
-        raise FrameError(f"{path}: no pixel scale; the header has neither CD1_1 … CD2_2 nor CDELT1, CDELT2")
-    scale = math.sqrt(abs(steps * (matrix[0] * matrix[3] - matrix[1] * matrix[2])))
-    if not (math.isfinite(scale) and scale > 0):
-        raise FrameError(f"{path}: a pixel scale of {scale:g} deg/px; correct CD1_1 … CD2_2 or CDELT1, CDELT2")
-    return scale
-
-
-def _number(header: fits.Header, key: str, default: float, path: Path) -> float:
-    value: Any = header.get(key, default)
-    if isinstance(value, (int, float)):
-        return float(value)
-    raise FrameError(f"{path}: {key} = {value!r} is not a number")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,8 +6,14 @@ from pathlib import Path
 
 from satdet.errors import DataError
 
-FRAME_ENDINGS = (".fits.gz", ".fits")
+FRAME_ENDINGS = (".fits.gz", ".fits.fz", ".fits.bz2", ".fits")
 """File names of frames end like this; what is before it is the frame's name."""
+
+KNOWN_LABELS = (
+    "OK", "ESO", "COMET", "TRACE", "GALAXY", "BINARY", "LIGHT",
+    "FRINGES", "AMPLIFIER", "GRADIENT", "DUPLICATE", "CATALOGUE",
+)  # fmt: skip
+"""The report's labels, then the defects that it describes. Others are taken too, but said to be unknown."""
 
 
 def frame_name(file_name: str) -> str:

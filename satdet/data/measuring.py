@@ -88,7 +88,8 @@ def _measure_frame(task: Task, result: Measured) -> None:
         raise CatalogueError(f"{path}: no catalogue {task.files.name}_trl.dat beside it")
     frame = read_frame(path)
     height, width = frame.pixels.shape
-    result.about |= {"width": width, "height": height, "pixel_scale": frame.pixel_scale}
+    result.about |= {"width": width, "height": height, "pixel_scale": frame.pixel_scale, "wcs": dict(frame.cards)}
+    result.about |= {"julian_date": frame.julian_date, "exposure": frame.exposure, "saturation": frame.saturation}
     if min(width, height) < task.config.size:
         raise FrameError(f"{path}: {width} x {height} px is smaller than a tile of {task.config.size} px")
     catalogue = read_catalogue(task.folder / task.files.catalogue)
