@@ -54,7 +54,8 @@ class DetectorConfig(Checked):
     input_adaptation: Literal["mean", "replicate", "random"] = "mean"
     """First convolution: mean of the RGB weights, the channel replicated three times, or random for one channel."""
     batch_norm: Literal["auto", "trainable", "frozen"] = "auto"
-    """auto: as torchvision does: v1 frozen with pretrained weights and trainable from scratch, v2 always trainable."""
+    """Of the body. auto: as torchvision does: v1 frozen with pretrained weights and trainable from scratch, v2 always
+    trainable. ConvNeXt has no batch norm, so that there this changes nothing."""
     freezing: FreezingConfig = field(default_factory=FreezingConfig)
     anchor_sizes: tuple[float, ...] = bounded((8.0, 16.0, 32.0, 64.0, 128.0), above=0)
     """One anchor side per FPN level, finest first, in px of the (enlarged) tile."""

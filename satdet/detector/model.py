@@ -1,6 +1,7 @@
 """Faster R-CNN for telescope tiles, built from torchvision's parts."""
 
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +11,14 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, TwoMLPH
 from torchvision.models.detection.image_list import ImageList
 
 from satdet.config import DetectorConfig
-from satdet.detector.backbone import build_backbone
+from satdet.detector.adapters import add_low_rank
+from satdet.detector.backbone import LAYOUTS, build_backbone
+from satdet.detector.freezing import freeze, rest_frozen_parts
 from satdet.detector.heads import Float32Predictor, ObjectHeads, suppress
+from satdet.detector.loading import load_pretrained
 from satdet.detector.pooling import Pooling
 from satdet.detector.proposals import Anchors, Float32RPNHead, ProposalGenerator
-from satdet.detector.weights import find_weights, load_pretrained
+from satdet.detector.weights import find_weights
 
 CLASSES = 2
 """Background and object."""
@@ -46,6 +50,13 @@ class Detector(nn.Module):
         self.rpn = rpn
         self.roi_heads = roi_heads
         self.enlargement = enlargement
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; in training, frozen parts stay in evaluation mode, so that their batch norm stays as it is."""
+        super().train(mode)
+        if mode:
+            rest_frozen_parts(self.backbone.body)
+        return self
 
     def forward(
         self, images: Tensor, targets: list[dict[str, Tensor]] | None = None
@@ -112,7 +123,7 @@ class Detector(nn.Module):
 
 
 def build_detector(config: DetectorConfig, *, weights_dir: Path | None = None, initialise: bool = True) -> Detector:
-    """The detector that `config` describes, on the CPU in training mode, with every parameter trainable.
+    """The detector that `config` describes, on the CPU in training mode, frozen as it is in the first epoch.
 
     What is not pretrained is random from torch's global generator: seed it first for the same weights again.
 
@@ -143,7 +154,12 @@ def build_detector(config: DetectorConfig, *, weights_dir: Path | None = None, i
     )
     if path is not None:
         load_pretrained(detector, config, path)
-    return detector
+    if config.freezing.mode == "lora":
+        for stage in LAYOUTS[config.backbone].stages:
+            for child in stage:
+                add_low_rank(backbone.body[child], config.freezing.rank, config.freezing.lora_scale)
+    freeze(detector, config)
+    return detector.train()
 
 
 def _proposal_generator(config: DetectorConfig, channels: int) -> ProposalGenerator:

@@ -1,51 +1,47 @@
-"""Pretrained weights: which file a configuration needs, where it is, and loading it."""
+"""Pretrained weights: which file a configuration needs, and where it is."""
 
 import contextlib
-import pickle
 import sys
 import urllib.request
 from pathlib import Path, PurePosixPath
 
 import torch
-from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights
+from torchvision.models import get_model_weights
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights, FasterRCNN_ResNet50_FPN_Weights
 
 from satdet.config import DetectorConfig
-from satdet.detector.backbone import adapt_first_convolution
+from satdet.config.detector import PRETRAINED
 from satdet.errors import WeightsError
 
-# ImageNet weights of torchvision's first recipe, on which its own Faster R-CNN v1 starts; v2 starts on the same here,
-# so that a comparison of versions or backbones does not also compare recipes.
-_IMAGENET = {
-    "resnet18": ResNet18_Weights.IMAGENET1K_V1,
-    "resnet34": ResNet34_Weights.IMAGENET1K_V1,
-    "resnet50": ResNet50_Weights.IMAGENET1K_V1,
-    "resnet101": ResNet101_Weights.IMAGENET1K_V1,
-}
 _COCO = {"v1": FasterRCNN_ResNet50_FPN_Weights.COCO_V1, "v2": FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1}
 _TIMEOUT_SECONDS = 20.0
-_COCO_ANCHORS_A_CELL = 3
-_FIRST_CONVOLUTION = "backbone.body.conv1.weight"
 
 
 def required_weights(config: DetectorConfig) -> str | None:
-    """Name of the file with the pretrained weights that `config` asks for; None when it asks for none."""
+    """The file with the weights that `config` asks for: its name, or the path of a file that is not torchvision's.
+
+    None when it asks for none.
+    """
+    if config.weights not in PRETRAINED:
+        return config.weights
     url = _url(config)
     return PurePosixPath(url).name if url else None
 
 
 def find_weights(config: DetectorConfig, weights_dir: Path | None) -> Path | None:
-    """The file with the pretrained weights of `config`, downloaded if need be; None when it asks for none.
+    """The file with the weights of `config`, downloaded if need be; None when it asks for none.
 
-    Looked for in `weights_dir`, then in torch hub's checkpoint folder (below ``TORCH_HOME``), then downloaded to that
-    folder. A download is checked against the hash in the file's name; a file that is already there is taken as it is.
+    torchvision's files are looked for in `weights_dir`, then in torch hub's checkpoint folder (below ``TORCH_HOME``),
+    then downloaded to that folder. A download is checked against the hash in the file's name; a file that is already
+    there is taken as it is. A relative path is looked for in `weights_dir`, then in the working directory.
 
     Raises
     ------
     WeightsError
         When the file is nowhere and cannot be downloaded.
     """
+    if config.weights not in PRETRAINED:
+        return _find_path(Path(config.weights).expanduser(), weights_dir)
     url, name = _url(config), required_weights(config)
     if url is None or name is None:
         return None
@@ -64,40 +60,26 @@ def find_weights(config: DetectorConfig, weights_dir: Path | None) -> Path | Non
     return hub / name
 
 
-def load_pretrained(detector: nn.Module, config: DetectorConfig, path: Path) -> None:
-    """Load the file at `path` into a detector of `config`.
-
-    Left out, and so random: the box predictor; the first convolution when ``input_adaptation`` is random; the RPN's two
-    output layers when the number of aspect ratios is not COCO's three; with ImageNet weights all but the ResNet.
-
-    Raises
-    ------
-    WeightsError
-        When the file is damaged, or holds other weights than its name says.
-    """
-    state = _read(path)
-    if config.weights == "backbone":
-        state = {f"backbone.body.{key}": value for key, value in state.items() if not key.startswith("fc.")}
-    fresh = _fresh_names(detector, config)
-    if _FIRST_CONVOLUTION in state:
-        adapted = adapt_first_convolution(state[_FIRST_CONVOLUTION], config)
-        if adapted is not None:
-            state[_FIRST_CONVOLUTION] = adapted
-    state = {key: value for key, value in state.items() if key not in fresh}
-    try:
-        outcome = detector.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise _unfit(path, config, str(error).replace("\n", " ")) from None
-    wrong = sorted(set(outcome.missing_keys) ^ fresh) + outcome.unexpected_keys
-    if wrong:
-        raise _unfit(path, config, f"{len(wrong)} entries differ, the first is {wrong[0]}")
+def _find_path(path: Path, weights_dir: Path | None) -> Path:
+    folders = [folder for folder in (weights_dir, Path.cwd()) if folder is not None]
+    for folder in folders:
+        if (folder / path).is_file():  # an absolute path stands for itself
+            return folder / path
+    places = "" if path.is_absolute() else f" in {' or '.join(map(str, folders))}"
+    raise WeightsError(f"detector.weights = {path}: there is no such file{places}; give the path of a .pt or .pth file")
 
 
 def _url(config: DetectorConfig) -> str | None:
+    """Of torchvision's weights.
+
+    ImageNet's are those of its first recipe, on which its own Faster R-CNN v1 starts; v2 starts on the same here, so
+    that a comparison of versions or backbones does not also compare recipes.
+    """
     if config.weights == "none":
         return None
-    entry = _IMAGENET[config.backbone] if config.weights == "backbone" else _COCO[config.version]
-    return str(entry.url)
+    if config.weights == "backbone":
+        return str(get_model_weights(config.backbone)["IMAGENET1K_V1"].url)
+    return str(_COCO[config.version].url)
 
 
 def _download(url: str) -> None:
@@ -108,31 +90,3 @@ def _download(url: str) -> None:
         torch.hub.load_state_dict_from_url(
             url, map_location="cpu", check_hash=True, weights_only=True, progress=sys.stderr.isatty()
         )
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise WeightsError(f"{path}: cannot be read as weights ({reason}); remove the file and get it again") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: holds no weights; remove the file and get it again")
-    return dict(state)
-
-
-def _fresh_names(detector: nn.Module, config: DetectorConfig) -> set[str]:
-    """The entries of the detector's state that pretrained weights do not set."""
-    names = list(detector.state_dict())
-    fresh = {name for name in names if name.startswith("roi_heads.box_predictor.")}
-    if config.input_adaptation == "random":
-        fresh.add(_FIRST_CONVOLUTION)
-    if len(config.aspect_ratios) != _COCO_ANCHORS_A_CELL:
-        fresh |= {name for name in names if name.startswith(("rpn.head.cls_logits.", "rpn.head.bbox_pred."))}
-    if config.weights == "backbone":
-        fresh |= {name for name in names if not name.startswith("backbone.body.")}
-    return fresh
-
-
-def _unfit(path: Path, config: DetectorConfig, reason: str) -> WeightsError:
-    return WeightsError(f"{path}: does not fit {config.backbone} {config.version} ({reason}); get the file again")
