@@ -1,9 +1,10 @@
-"""The metrics against hand-computed cases and an independent implementation of COCO's definitions; the pictures."""
+"""The metrics: hand-computed cases, an independent implementation of COCO, and what astronomers ask for."""
 
 import io
 import logging
+import pickle
+import time
 from contextlib import redirect_stdout
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor
 
 from satdet.metrics import DetectionMetrics
-from satdet.pictures import DETECTION_COLOUR, TRUTH_COLOUR, TilePicture, draw_detections
 
 Tiles = tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]
 
@@ -136,6 +136,7 @@ def test_names_follow_the_limit() -> None:
     assert set(values) == {
         "map", "map_50", "map_75", "mar_333", "mar_667", "mar_1000",
         "best_iou_per_gt", "best_iou_per_prediction", "predictions_minus_objects",
+        "precision", "recall", "f1", "best_score", "false_per_arcmin2", "magnitude_50",
     }  # fmt: skip
 
 
@@ -234,31 +235,184 @@ def test_nothing_is_printed_or_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
 
 
-def _picture(seed: int, objects: int) -> TilePicture:
-    rng = np.random.default_rng(seed)
-    corner = rng.uniform(0, 116, (objects, 2))
-    boxes = np.hstack([corner, corner + 12])
-    image = rng.normal(0, 1, (128, 128)).astype(np.float16)
-    return TilePicture(image, boxes, boxes + 3, rng.random(objects), f"tile {seed}")
+# --- the best score
 
 
-@pytest.mark.parametrize(("count", "width"), [(1, 600), (3, 1200), (9, 1200)])
-def test_pictures(tmp_path: Path, count: int, width: int) -> None:
-    from PIL import Image
-
-    path = tmp_path / "pictures" / "epoch.png"
-    draw_detections(path, [_picture(seed, objects=5 * seed + 3) for seed in range(count)])
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB")).astype(int)
-    assert pixels.shape[1] == width
-    assert path.stat().st_size < 1_000_000
-    for colour in (TRUTH_COLOUR, DETECTION_COLOUR):
-        wanted = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
-        assert (np.abs(pixels - wanted).max(axis=2) < 24).sum() > 20, colour
+def test_best_score_by_hand() -> None:
+    # At 0.8: 2 right of 2, 3 objects: F1 = 4/5. At 0.5, one more wrong: 4/6. At 0.3, one more right: 6/7.
+    truth = _boxes((0, 0, 10, 10), (20, 0, 30, 10), (40, 0, 50, 10))
+    found = torch.cat([truth[:2], _boxes((70, 0, 80, 10)), truth[2:]])
+    values = _measure([_prediction(found, [0.9, 0.8, 0.5, 0.3])], [_target(truth)])
+    assert values["f1"] == pytest.approx(6 / 7)
+    assert (values["precision"], values["recall"]) == pytest.approx((3 / 4, 1.0))
+    assert values["best_score"] == pytest.approx(0.3)
+    stricter = _measure([_prediction(found[:3], [0.9, 0.8, 0.5])], [_target(truth)])
+    assert stricter["best_score"] == pytest.approx(0.8)
+    assert (stricter["precision"], stricter["recall"], stricter["f1"]) == pytest.approx((1.0, 2 / 3, 0.8))
 
 
-def test_a_tile_without_boxes_and_with_dead_pixels_is_drawn(tmp_path: Path) -> None:
-    image = np.full((32, 32), np.nan, dtype=np.float16)
-    none = np.empty((0, 4))
-    draw_detections(tmp_path / "empty.png", [TilePicture(image, none, none, np.empty(0), "no object")])
-    assert (tmp_path / "empty.png").stat().st_size > 0
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_best_score_is_the_best_of_all_thresholds(seed: int) -> None:
+    predictions, targets = _random_tiles(seed, 12)
+    values = _measure(predictions, targets, limit=300)
+    objects = sum(len(target["boxes"]) for target in targets)
+    best = (0.0, 0.0)
+    for threshold in torch.cat([prediction["scores"] for prediction in predictions]).tolist():
+        kept = [{key: value[each["scores"] >= threshold] for key, value in each.items()} for each in predictions]
+        outcome = [hit for tile in zip(kept, targets, strict=True) for _, hit in _matches(*tile, 0.5, 300)]
+        best = max(best, (2 * sum(outcome) / (len(outcome) + objects), threshold))
+    assert (values["f1"], values["best_score"]) == pytest.approx(best)
+
+
+def test_equal_scores_stand_or_fall_together() -> None:
+    truth = _boxes((0, 0, 10, 10))
+    found = torch.cat([truth, _boxes((30, 0, 40, 10), (60, 0, 70, 10))])
+    values = _measure([_prediction(found, [0.5, 0.5, 0.5])], [_target(truth)])
+    assert (values["precision"], values["recall"]) == pytest.approx((1 / 3, 1.0))
+
+
+def test_without_a_right_detection_the_best_score_is_0_and_all_are_false() -> None:
+    target = _target(BOX) | {"pixel_scale": torch.tensor(1 / 60)}
+    metrics = DetectionMetrics(300)
+    metrics.update([_prediction(_boxes((30, 0, 40, 10), (60, 0, 70, 10)), [0.9, 0.1])], [target], shape=(10, 20))
+    values = metrics.compute()
+    assert [values[name] for name in ("best_score", "precision", "recall", "f1")] == [0, 0, 0, 0]
+    assert values["false_per_arcmin2"] == pytest.approx(2 / 200)
+
+
+# --- false detections by area
+
+
+def test_false_detections_are_counted_on_tiles_of_known_area() -> None:
+    # Two tiles of 30 x 60 px of 2 arcsec: 2 arcmin² each. One false detection in each, and one below the best score.
+    far = _boxes((20, 0, 30, 10))
+    known = _target(BOX) | {"pixel_scale": torch.tensor(2 / 3600)}
+    unknown = _target(BOX) | {"pixel_scale": torch.tensor(float("nan"))}
+    both = _prediction(torch.cat([BOX, far, far + 20]), [0.9, 0.95, 0.1])
+    metrics = DetectionMetrics(300)
+    metrics.update([both, both], [known, known], shape=(30, 60))
+    assert metrics.compute()["best_score"] == pytest.approx(0.9)
+    assert metrics.compute()["false_per_arcmin2"] == pytest.approx(2 / 4, rel=1e-5)
+    metrics.update([both], [unknown], shape=(30, 60))
+    assert metrics.compute()["false_per_arcmin2"] == pytest.approx(2 / 4, rel=1e-5)
+    assert _measure([both], [known])["false_per_arcmin2"] == 0.0  # without the shape of the tile
+
+
+# --- completeness
+
+
+def _measured(magnitudes: list[float], found: list[bool]) -> DetectionMetrics:
+    """One tile with an object of each magnitude, found or not."""
+    corner = torch.arange(len(magnitudes))[:, None] * torch.tensor([20.0, 0.0])
+    boxes = torch.cat([corner, corner + 10], dim=1)
+    target = _target(boxes) | {"magnitudes": torch.tensor(magnitudes)}
+    right = boxes[torch.tensor(found, dtype=torch.bool)]
+    metrics = DetectionMetrics(300)
+    metrics.update([_prediction(right, torch.full((len(right),), 0.5))], [target])
+    return metrics
+
+
+def test_completeness_is_counted_in_bins_with_intervals() -> None:
+    metrics = _measured([15.1, 15.2, 15.6, 15.7, 15.9, 16.5], [True, True, True, False, False, False])
+    curve = metrics.curves().completeness
+    assert curve.edges.tolist() == [15.0, 15.5, 16.0, 16.5, 17.0]
+    assert curve.objects.tolist() == [2, 3, 0, 1]
+    assert curve.found.tolist() == [2, 1, 0, 0]
+    np.testing.assert_allclose(curve.share, [1, 1 / 3, np.nan, 0])
+    # Wilson's interval of 1 in 3 and of 2 in 2, as in the literature's tables.
+    np.testing.assert_allclose(curve.low, [0.3424, 0.0615, 0, 0], atol=1e-4)
+    np.testing.assert_allclose(curve.high, [1.0, 0.7923, 1, 0.7935], atol=1e-4)
+    # From 1 at 15.25 to 1/3 at 15.75.
+    assert curve.magnitude_50 == pytest.approx(15.25 + 0.5 * 0.5 / (2 / 3))
+    assert metrics.compute()["magnitude_50"] == curve.magnitude_50
+
+
+@pytest.mark.parametrize(
+    ("magnitudes", "found", "expected"),
+    [
+        ([14.2, 15.2, 16.2], [True, True, True], 16.5),  # never below 50 %: the faintest edge
+        ([14.2, 15.2, 16.2], [False, False, False], 14.0),  # never above: the brightest
+        ([float("nan"), 99.0], [True, True], 0.0),  # no magnitude
+        ([], [], 0.0),
+    ],
+)
+def test_magnitude_50_where_the_curve_does_not_cross(
+    magnitudes: list[float], found: list[bool], expected: float
+) -> None:
+    assert _measured(magnitudes, found).compute()["magnitude_50"] == expected
+
+
+def test_one_missed_bright_object_does_not_decide_magnitude_50() -> None:
+    rng = np.random.default_rng(0)
+    magnitudes = rng.uniform(14, 20, 250)
+    found = rng.random(250) < 1 / (1 + np.exp((magnitudes - 18) / 0.3))
+    magnitudes, found = np.append(magnitudes, [11.0, 20.7]), np.append(found, [False, True])
+    assert _measured(magnitudes.tolist(), found.tolist()).compute()["magnitude_50"] == pytest.approx(18, abs=0.2)
+
+
+def test_only_detections_of_the_best_score_complete() -> None:
+    boxes = _boxes((0, 0, 10, 10), (20, 0, 30, 10))
+    false = torch.cat([boxes + 200 + 20 * step for step in range(6)])
+    target = _target(boxes) | {"magnitudes": torch.tensor([14.2, 16.2])}
+    metrics = DetectionMetrics(300)
+    prediction = _prediction(torch.cat([boxes[:1], false, boxes[1:]]), [0.9, *[0.5] * 12, 0.1])
+    metrics.update([prediction], [target])
+    assert metrics.compute()["best_score"] == pytest.approx(0.9)
+    assert metrics.curves().completeness.found.tolist() == [1, 0, 0, 0, 0]
+
+
+# --- curves, histogram, workers
+
+
+def test_precision_recall_curve_integrates_to_map_50() -> None:
+    metrics = DetectionMetrics(300)
+    metrics.update(*_random_tiles(4, 12))
+    curve = metrics.curves().precision_recall
+    assert curve is not None
+    assert curve.precision.mean() == pytest.approx(metrics.compute()["map_50"])
+    assert (np.diff(curve.precision) <= 0).all()
+    assert (np.diff(curve.scores[curve.precision > 0]) <= 0).all()
+    assert DetectionMetrics(300).curves().precision_recall is None
+
+
+def test_excess_a_tile_of_all_predictions_and_of_the_best() -> None:
+    false = _boxes((30, 0, 40, 10), (60, 0, 70, 10))
+    metrics = DetectionMetrics(300)
+    metrics.update(
+        [_prediction(torch.cat([BOX, false]), [0.9, 0.2, 0.1]), _prediction(EMPTY, [])], [_target(BOX), _target(BOX)]
+    )
+    curves = metrics.curves()
+    assert curves.excess.tolist() == [2, -1]
+    assert curves.best_excess.tolist() == [0, -1]
+    assert metrics.compute()["predictions_minus_objects"] == 0.5
+
+
+def test_workers_merge_into_what_one_process_finds() -> None:
+    predictions, targets = _random_tiles(7, 9)
+    for number, target in enumerate(targets):
+        target |= {
+            "magnitudes": torch.linspace(14, 18, len(target["boxes"])),
+            "pixel_scale": torch.tensor(number / 1e4),
+        }
+    whole = DetectionMetrics(300)
+    whole.update(predictions, targets, shape=(64, 64))
+    parts = [DetectionMetrics(300) for _ in range(3)]
+    for number, part in enumerate(parts):
+        chosen = slice(3 * number, 3 * number + 3)
+        part.update(predictions[chosen], targets[chosen], shape=(64, 64))
+    merged = DetectionMetrics(300)
+    for part in pickle.loads(pickle.dumps(parts)):
+        merged.merge(part)
+    assert merged.compute() == whole.compute()
+
+
+def test_a_thousand_detections_a_tile_take_little_time() -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 490, (1000, 2)).astype(np.float32)
+    boxes = torch.from_numpy(np.hstack([corner, corner + 14]))
+    tile = _prediction(boxes, torch.from_numpy(rng.random(1000)))
+    metrics = DetectionMetrics(1000)
+    started = time.process_time()
+    metrics.update([tile] * 50, [_target(boxes[:48])] * 50)
+    metrics.compute()
+    assert time.process_time() - started < 5  # about 0.2 s; 1.5 s by torchmetrics

@@ -23,7 +23,7 @@ def evaluate(detect: Detect, batches: Iterable[Batch], *, max_detections: int) -
     """The metrics of `DetectionMetrics` over all tiles of `batches`."""
     metrics = DetectionMetrics(max_detections)
     for images, targets in batches:
-        metrics.update(detect(images), targets)
+        metrics.update(detect(images), targets, shape=(images.shape[-2], images.shape[-1]))
     return metrics.compute()
 
 
