@@ -72,13 +72,6 @@ def square_boxes(catalogue: Catalogue, pixel_scale: float, rule: BoxConfig) -> B
         return np.stack([x - half, y - half, x + half, y + half], axis=1).astype(np.float32)
 
 
-def positions_outside(catalogue: Catalogue, shape: tuple[int, int]) -> int:
-    """How many rows have their centre outside a frame of `shape` (height, width)."""
-    height, width = shape
-    inside = (catalogue.x > 0) & (catalogue.x < width + 1) & (catalogue.y > 0) & (catalogue.y < height + 1)
-    return int((~inside).sum())
-
-
 def clip_to_tile(
     boxes: Boxes, ignored: Boxes, origin: tuple[int, int], size: int, min_visible: float
 ) -> tuple[Boxes, Boxes]:

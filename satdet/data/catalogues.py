@@ -1,19 +1,18 @@
-"""Catalogues of a frame's sources as SExtractor writes them: ASCII_HEAD, columns in any order."""
+"""Catalogues of a frame's sources as SExtractor writes them, in ASCII_HEAD, FITS_LDAC or CSV, columns in any order."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from satdet.data.tables import read_table
 from satdet.errors import CatalogueError
 
 COLUMNS = ("X_IMAGE", "Y_IMAGE", "FWHM_WORLD", "FLUX_RADIUS", "ELLIPTICITY", "FLAGS", "MAG_CALIB")
 """The columns that boxes are made of; a catalogue may have others."""
-
-_HEADER = re.compile(r"#\s*(\d+)\s+(\S+)")
 
 Values = npt.NDArray[np.float64]
 
@@ -36,6 +35,8 @@ class Catalogue:
         FLAGS, 0 where the extraction met no difficulty.
     magnitude : ndarray
         MAG_CALIB [mag].
+    extra : mapping of str to ndarray
+        The other columns by their names, in the catalogue's order: (n,), or (n, k) for vectors; numbers or text.
     """
 
     x: Values
@@ -45,6 +46,7 @@ class Catalogue:
     ellipticity: Values
     flags: Values
     magnitude: Values
+    extra: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -58,34 +60,13 @@ def read_catalogue(path: Path) -> Catalogue:
     CatalogueError
         If the file is unreadable, has no header, lacks a column, or a row is short or holds something not a number.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise CatalogueError(f"{path}: unreadable ({error.strerror})") from error
-    matches = [_HEADER.match(line) for line in lines if line.startswith("#")]
-    places = {match[2]: int(match[1]) - 1 for match in matches if match}
-    if not places:
-        raise CatalogueError(f"{path}: no ASCII_HEAD header, lines such as '#  1 X_IMAGE'")
-    missing = [name for name in COLUMNS if name not in places]
+    table = read_table(path, COLUMNS)
+    missing = [name for name in COLUMNS if name not in table]
     if missing:
-        raise CatalogueError(f"{path}: no column {', '.join(missing)}; it has {', '.join(places)}")
-    rows = [
-        _parse_row(line, places, f"{path} line {number}")
-        for number, line in enumerate(lines, 1)
-        if line.strip() and not line.startswith("#")
-    ]
-    return Catalogue(*np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS)).T)
-
-
-def _parse_row(line: str, places: Mapping[str, int], where: str) -> list[float]:
-    cells = line.split()
-    if len(cells) <= max(places.values()):
-        raise CatalogueError(f"{where}: {len(cells)} values for {max(places.values()) + 1} columns; is it cut off?")
-    values = []
+        raise CatalogueError(f"{path}: no column {', '.join(missing)}; it has {', '.join(table)}")
     for name in COLUMNS:
-        cell = cells[places[name]]
-        try:
-            values.append(float(cell))
-        except ValueError:
-            raise CatalogueError(f"{where}: {name} = {cell!r} is not a number") from None
-    return values
+        if table[name].ndim != 1 or table[name].dtype != np.float64:
+            raise CatalogueError(f"{path}: {name} does not hold one number a row")
+    extra = {name: column for name, column in table.items() if name not in COLUMNS}
+    x, y, fwhm, flux_radius, ellipticity, flags, magnitude = (table[name] for name in COLUMNS)
+    return Catalogue(x, y, fwhm, flux_radius, ellipticity, flags, magnitude, extra)

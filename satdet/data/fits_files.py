@@ -3,13 +3,9 @@
 What a file claims of itself is checked before memory is taken for it.
 """
 
-import bz2
-import gzip
 import io
 import math
-import stat
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
+from satdet.data.content import allowed_bytes, first_line, read_content
 from satdet.errors import FrameError
 
 Pixels = npt.NDArray[np.float32]
 
-_OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
-"""How compressed content begins, and what opens it."""
 _FIRST_CARD = b"SIMPLE  ="
 _MOST_PIXELS = 20_000 * 20_000
-_ALWAYS_ALLOWED = 128 * 1024**2
-_MOST_EXPANSION = 100
-"""A frame has noise, which does not compress; content that expands more is made to fill the memory."""
 _BYTES_A_PIXEL = 4
 
 
@@ -51,7 +43,7 @@ def read_image(path: Path) -> tuple[fits.Header, Pixels]:
     FrameError
         If the file is unreadable, cut off or too large, or holds no image with two axes.
     """
-    content = _content(path)
+    content = read_content(path, FrameError)  # astropy's own reading turns a Ctrl-C into a damaged file
     if not content.startswith(_FIRST_CARD):
         raise FrameError(f"{path}: not a FITS file; it begins with {bytes(content[:8])!r}")
     try:
@@ -68,29 +60,7 @@ def read_image(path: Path) -> tuple[fits.Header, Pixels]:
     except FrameError:
         raise
     except Exception as error:  # astropy and cfitsio have errors of a dozen kinds for a damaged file
-        raise FrameError(f"{path}: unreadable or cut off ({_first_line(error)})") from error
-
-
-def _content(path: Path) -> bytes:
-    """What is in a file, decompressed. Here, since astropy's own reading turns a Ctrl-C into a damaged file."""
-    try:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):
-            raise FrameError(f"{path}: unreadable (not a file)")
-        if state.st_size == 0:
-            raise FrameError(f"{path}: an empty file; fetch it again")
-        content = path.read_bytes()
-        opener = next((opener for start, opener in _OPENERS.items() if content.startswith(start)), None)
-        if opener is None:
-            return content
-        most = _allowed(len(content))
-        with opener(io.BytesIO(content)) as file:
-            unpacked: bytes = file.read(most + 1)
-    except (OSError, EOFError, MemoryError, ValueError, zlib.error) as error:
-        raise FrameError(f"{path}: unreadable or cut off ({_first_line(error)})") from error
-    if len(unpacked) > most:
-        raise FrameError(f"{path}: expands to more than {_MOST_EXPANSION} times its size; no frame with noise does")
-    return unpacked
+        raise FrameError(f"{path}: unreadable or cut off ({first_line(error)})") from error
 
 
 def _first_image(hdus: fits.HDUList, path: Path) -> Any:
@@ -117,16 +87,7 @@ def _header(image: Any, primary: Any) -> fits.Header:
 
 def _check_size(image: Any, content: int, path: Path) -> None:
     height, width = image.shape[-2:]
-    if height * width > _MOST_PIXELS or height * width * _BYTES_A_PIXEL > _allowed(content):
+    if height * width > _MOST_PIXELS or height * width * _BYTES_A_PIXEL > allowed_bytes(content):
         raise FrameError(
             f"{path}: NAXIS1 x NAXIS2 = {width} x {height} px, too large for a file of {content} bytes; cut off?"
         )
-
-
-def _allowed(size: int) -> int:
-    """How many bytes may come out of a file of `size` bytes."""
-    return min(max(_ALWAYS_ALLOWED, _MOST_EXPANSION * size), _MOST_PIXELS * 2 * _BYTES_A_PIXEL)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

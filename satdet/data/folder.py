@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 from satdet.data.labels import FRAME_ENDINGS, frame_name
 from satdet.errors import DataError
 
-CATALOGUE_ENDING = "_trl.dat"
+CATALOGUE_ENDINGS = ("_trl.dat", ".cat", "_trl.cat", "_trl.fits", ".ldac", "_trl.csv", ".csv")
+"""What follows the frame's name in the name of its catalogue; where there are several, the first of these is read."""
 _READ_BYTES = 1 << 20
 
 
@@ -26,18 +28,18 @@ class FrameFiles:
         Path in the folder, with ``/``.
     catalogue : str or None
         Path in the folder; None if there is no file of that name.
-    twin : str or None
-        Another file of the same frame, which is read instead of this one.
+    other_catalogues : tuple of str
+        More files that are called like a catalogue of this frame; they are not read.
     """
 
     name: str
     frame: str
     catalogue: str | None
-    twin: str | None = None
+    other_catalogues: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        """What tells frames apart: the path in the folder without the ending."""
+        """The path in the folder without the ending: what of a frame's name does not depend on how it is packed."""
         return self.frame[: -len(self.frame.rpartition("/")[2])] + self.name
 
     @property
@@ -66,31 +68,34 @@ def scan_folder(path: Path) -> Folder:
     if not path.is_dir():
         raise DataError(f"{path}: no such folder" if not path.exists() else f"{path}: not a folder")
     files = sorted(_visible_files(path))
-    catalogues = {file for file in files if file.endswith(CATALOGUE_ENDING)}
-    frames = list(_pair([file for file in files if file.lower().endswith(FRAME_ENDINGS)], catalogues))
+    frames = list(_pair(files))
     if not frames:
         raise DataError(
             f"{path}: no frame ({' or '.join(FRAME_ENDINGS)}) among {len(files)} files; name another folder"
         )
-    paired = {frame.catalogue for frame in frames}
-    return Folder(path, tuple(frames), tuple(sorted(catalogues - paired)))
+    paired = {file for frame in frames for file in (frame.catalogue, *frame.other_catalogues)}
+    # Any table may be called .csv, the label file too.
+    lone = [file for file in files if file.endswith(CATALOGUE_ENDINGS) and not file.endswith(".csv")]
+    return Folder(path, tuple(frames), tuple(file for file in lone if file not in paired))
 
 
-def describe_file(path: Path, name: str) -> dict[str, Any]:
+def describe_file(path: Path, name: str, kind: type[DataError] = DataError) -> dict[str, Any]:
     """What tells later whether file `path` is still the same; `name` is what to call it.
 
     Raises
     ------
     DataError
-        If it cannot be read.
+        Of class `kind`, if it cannot be read.
     """
     try:
         state, digest = path.stat(), hashlib.sha256()
+        if not stat.S_ISREG(state.st_mode):
+            raise kind(f"{path}: unreadable ({'a folder' if stat.S_ISDIR(state.st_mode) else 'not a file'})")
         with path.open("rb") as file:
             while block := file.read(_READ_BYTES):
                 digest.update(block)
     except OSError as error:
-        raise DataError(f"{path}: unreadable ({error.strerror})") from error
+        raise kind(f"{path}: unreadable ({error.strerror})") from error
     return {"path": name, "size": state.st_size, "mtime_ns": state.st_mtime_ns, "sha256": digest.hexdigest()}
 
 
@@ -108,16 +113,18 @@ def is_unchanged(path: Path, known: Mapping[str, Any]) -> bool:
 def _visible_files(path: Path) -> Iterator[str]:
     for folder, inner, names in os.walk(path):
         inner[:] = [name for name in inner if not name.startswith(".")]
-        for name in names:
+        # A folder called like a frame or a catalogue is listed too, so that it is missed by someone who expects a file.
+        for name in names + [name for name in inner if name.endswith(FRAME_ENDINGS + CATALOGUE_ENDINGS)]:
             if not name.startswith("."):
                 yield (Path(folder) / name).relative_to(path).as_posix()
 
 
-def _pair(frames: list[str], catalogues: set[str]) -> Iterator[FrameFiles]:
-    first: dict[str, str] = {}
-    for frame in frames:
-        name = frame_name(frame)
-        stem = frame[: -len(frame.rpartition("/")[2])] + name
-        catalogue = stem + CATALOGUE_ENDING
-        twin = first.setdefault(stem, frame)
-        yield FrameFiles(name, frame, catalogue if catalogue in catalogues else None, twin if twin != frame else None)
+def _pair(files: list[str]) -> Iterator[FrameFiles]:
+    present = set(files)
+    for file in files:
+        if not file.lower().endswith(FRAME_ENDINGS) or file.endswith(CATALOGUE_ENDINGS):
+            continue
+        name = frame_name(file)
+        stem = file[: -len(file.rpartition("/")[2])] + name
+        catalogues = [stem + ending for ending in CATALOGUE_ENDINGS if stem + ending in present]
+        yield FrameFiles(name, file, catalogues[0] if catalogues else None, tuple(catalogues[1:]))

@@ -105,6 +105,7 @@ def prepare(
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.frames-") as scratch:
             tasks = _tasks(folder, known_labels, config, Path(scratch), strict)
             results = _measure_all(tasks, workers, progress)
+            _leave_out_duplicates(results, config)
             _check_used(results, source)
             _write_store(out, config, results, tasks, made_from)
     except OSError as error:
@@ -173,6 +174,31 @@ def _measure_all(tasks: "Sequence[Task]", workers: int | None, progress: Progres
     return results
 
 
+def _leave_out_duplicates(results: "Sequence[Measured]", config: TilesConfig) -> None:
+    """Of frames that are the same, keep one with ground truth if there is one, and of those the first by its path."""
+    from satdet.data.duplicates import find_duplicates
+
+    readable = [result for result in results if result.fingerprint is not None]
+    prints = [result.fingerprint for result in readable if result.fingerprint is not None]
+    order = sorted(
+        range(len(readable)), key=lambda place: (readable[place].state != "used", readable[place].files.frame)
+    )
+    for place, found in find_duplicates(prints, order, config.duplicate_correlation).items():
+        same = readable[found.of].files.frame
+        again = f"the same exposure as {same}, processed again (correlation of the noise {found.correlation:.2f})"
+        readable[place].leave_out("duplicate", f"the same pixels as {same}" if found.same_pixels else again)
+        readable[place].about["duplicate_of"] = same
+
+
+def _warnings(results: "Sequence[Measured]") -> list[str]:
+    """What was decided for the user and may not be what he expects."""
+    return [
+        f"{files.frame}: the catalogue read is {files.catalogue}, not {', '.join(files.other_catalogues)}"
+        for files in (result.files for result in results)
+        if files.other_catalogues
+    ]
+
+
 def _check_used(results: "Sequence[Measured]", source: Path) -> None:
     from satdet.data.measuring import count_states
 
@@ -204,7 +230,7 @@ def _write_store(
                 counts[split]["empty_tiles"] += objects.count(0)
             entries.append(manifest_entry(result, split, len(objects)))
         manifest = {"config": flatten(config), "frames": entries, "counts": counts, "versions": _versions()}
-        writer.finish(manifest | made_from)
+        writer.finish(manifest | {"warnings": _warnings(results)} | made_from)
 
 
 def _cut(writer: TileStoreWriter, result: "Measured", task: "Task", number: int, split: SplitName) -> list[int]:

@@ -8,16 +8,19 @@ from typing import Any, Literal
 import numpy as np
 
 from satdet.config import TilesConfig
-from satdet.data.boxes import FrameObjects, frame_objects, positions_outside
+from satdet.data.boxes import FrameObjects, frame_objects
 from satdet.data.catalogues import Catalogue, read_catalogue
-from satdet.data.folder import FrameFiles, describe_file
-from satdet.data.frames import Frame, read_frame, to_noise_units
+from satdet.data.duplicates import Fingerprint, fingerprint
+from satdet.data.folder import CATALOGUE_ENDINGS, FrameFiles, describe_file
+from satdet.data.frames import NoiseUnits, read_frame, to_noise_units
 from satdet.data.labels import unaccepted
+from satdet.data.pairing import positions_outside, positions_without_signal
 from satdet.errors import CatalogueError, DataError, FrameError
 
-State = Literal["used", "apart", "excluded", "rejected"]
-STATES: tuple[State, ...] = ("used", "apart", "excluded", "rejected")
-"""Used: in the tiles. Apart: no ground truth, left for inference. Excluded: by a label. Rejected: unusable."""
+State = Literal["used", "apart", "excluded", "duplicate", "rejected"]
+STATES: tuple[State, ...] = ("used", "apart", "excluded", "duplicate", "rejected")
+"""Used: in the tiles. Apart: no ground truth, left for inference. Excluded: by a label, or to keep the splits apart.
+Duplicate: another frame repeats it, which is used or apart. Rejected: unusable."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Measured:
     reason: str | None = None
     about: dict[str, Any] = field(default_factory=dict)
     objects: FrameObjects | None = None
+    fingerprint: Fingerprint | None = None
+
+    def leave_out(self, state: State, reason: str) -> None:
+        """Take the frame out of those that are used."""
+        self.state, self.reason, self.objects = state, reason, None
 
 
 def measure(task: Task) -> Measured:
@@ -68,24 +76,31 @@ def measure(task: Task) -> Measured:
     result = Measured(task.files, task.labels, "used")
     excluding = unaccepted(task.labels, task.config.accepted_labels)
     try:
-        result.about["files"] = [describe_file(task.folder / path, path) for path in task.files.paths]
+        result.about["files"] = _describe_files(task)
         if excluding:
-            result.state, result.reason = "excluded", f"labelled {', '.join(excluding)}"
+            result.leave_out("excluded", f"labelled {', '.join(excluding)}")
         else:
             _measure_frame(task, result)
     except DataError as error:
         if task.strict:
             raise
-        result.state, result.reason, result.objects = "rejected", str(error), None
+        result.leave_out("rejected", str(error))
     return result
+
+
+def _describe_files(task: Task) -> list[dict[str, Any]]:
+    kinds = FrameError, CatalogueError
+    paths = task.files.paths
+    return [describe_file(task.folder / path, path, kind) for path, kind in zip(paths, kinds, strict=False)]
 
 
 def _measure_frame(task: Task, result: Measured) -> None:
     path = task.folder / task.files.frame
-    if task.files.twin is not None:
-        raise FrameError(f"{path}: the same frame as {task.files.twin}, which is read instead")
     if task.files.catalogue is None:
-        raise CatalogueError(f"{path}: no catalogue {task.files.name}_trl.dat beside it")
+        endings = ", ".join(CATALOGUE_ENDINGS[1:])
+        raise CatalogueError(
+            f"{path}: no catalogue {task.files.name}{CATALOGUE_ENDINGS[0]} beside it, nor one in {endings}"
+        )
     frame = read_frame(path)
     height, width = frame.pixels.shape
     result.about |= {"width": width, "height": height, "pixel_scale": frame.pixel_scale, "wcs": dict(frame.cards)}
@@ -96,21 +111,27 @@ def _measure_frame(task: Task, result: Measured) -> None:
     noise_units = to_noise_units(frame, path)
     result.about |= {"background": noise_units.background, "rms": noise_units.rms, "zscale": noise_units.zscale}
     if len(catalogue) == 0:
-        result.state, result.reason = "apart", "a catalogue without rows"
-        return
-    result.objects = _objects(task, frame, catalogue)
-    np.save(task.pixels, noise_units.pixels)
+        result.leave_out("apart", "a catalogue without rows")
+    else:
+        _check_pairing(catalogue, noise_units, task.folder / task.files.catalogue)
+        result.objects = frame_objects(catalogue, frame.pixel_scale, (height, width), task.config.box)
+        np.save(task.pixels, noise_units.pixels)
+    result.fingerprint = fingerprint(frame.pixels, noise_units.pixels)
 
 
-def _objects(task: Task, frame: Frame, catalogue: Catalogue) -> FrameObjects:
-    shape = frame.pixels.shape[0], frame.pixels.shape[1]
-    outside = positions_outside(catalogue, shape)
+def _check_pairing(catalogue: Catalogue, noise_units: NoiseUnits, path: Path) -> None:
+    height, width = noise_units.pixels.shape
+    outside = positions_outside(catalogue, (height, width))
     if 2 * outside > len(catalogue):
         raise CatalogueError(
-            f"{task.folder / str(task.files.catalogue)}: {outside} of {len(catalogue)} positions lie outside "
-            f"the frame of {shape[1]} x {shape[0]} px; is it another frame's?"
+            f"{path}: {outside} of {len(catalogue)} positions lie outside the frame of {width} x {height} px; "
+            "is it another frame's?"
         )
-    return frame_objects(catalogue, frame.pixel_scale, shape, task.config.box)
+    silent, judged = positions_without_signal(catalogue, noise_units.pixels)
+    if 2 * silent > judged:
+        raise CatalogueError(
+            f"{path}: no signal at {silent} of the {judged} brightest positions; is it another frame's?"
+        )
 
 
 def manifest_entry(result: Measured, split: str | None, tiles: int) -> dict[str, Any]:
