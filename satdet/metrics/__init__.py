@@ -5,11 +5,11 @@ and numbers of many tiles' matches, `detection` holds them together.
 """
 
 from satdet.metrics.completeness import Completeness
-from satdet.metrics.detection import Curves, DetectionMetrics
+from satdet.metrics.detection import Curves, DetectionMetrics, tile_overlaps
 from satdet.metrics.matching import IOU_THRESHOLDS, Overlaps, TileMatches, match_tile, measure_overlaps
 from satdet.metrics.precision import RECALL_THRESHOLDS, PrecisionRecall
 
 __all__ = [
     "IOU_THRESHOLDS", "RECALL_THRESHOLDS", "Completeness", "Curves", "DetectionMetrics", "Overlaps", "PrecisionRecall",
-    "TileMatches", "match_tile", "measure_overlaps",
+    "TileMatches", "match_tile", "measure_overlaps", "tile_overlaps",
 ]  # fmt: skip

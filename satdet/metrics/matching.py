@@ -52,8 +52,9 @@ class TileMatches:
 
     Attributes
     ----------
+    index : ndarray (n,)
+        Which of the tile's detections count, best first, at most the limit of the matching; the next three are theirs.
     scores : ndarray (n,)
-        Of the detections that count, best first, at most the limit of the matching.
     right, ignored : ndarray (thresholds, n)
         Whether each is right about an object at each of `IOU_THRESHOLDS`, or neither right nor wrong.
     best_iou : ndarray (m,)
@@ -68,6 +69,7 @@ class TileMatches:
         Of the tile [arcmin²], NaN where unknown.
     """
 
+    index: npt.NDArray[np.intp]
     scores: Values
     right: Flags
     ignored: Flags
@@ -125,6 +127,7 @@ def match_tile(
         if level == 0:
             found_score[list(pairs.values())] = scores[kept[list(pairs)]]
     return TileMatches(
+        index=kept,
         scores=scores[kept],
         right=right,
         ignored=ignored,

@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from satdet.data.loading import Batch, TileDataset
+from satdet.data.store import TileSplit
 from satdet.detector import Detector
 from satdet.metrics import DetectionMetrics
 from satdet.pictures import TilePicture, draw_detections
 
 SHOWN_SCORE = 0.5
-"""Detections below this score are left out of pictures; the metrics know them all."""
+"""Detections below this score are left out of pictures of tiles; the metrics know them all."""
 
 Detect = Callable[[Tensor], list[dict[str, Tensor]]]
 """From images (B, 1, H, W) to one dict of ``boxes``, ``scores``, ``labels`` a tile, on the CPU."""
@@ -33,23 +35,32 @@ def draw_examples(path: Path, detector: Detector, tiles: TileDataset, *, count: 
 
     `detector` is in evaluation mode.
     """
-    split = tiles.split
     device = next(detector.parameters()).device
-    with_objects = [position for position in range(len(tiles)) if len(split.boxes(position))] or range(len(tiles))
     pictures = []
-    for each in np.unique(np.linspace(0, len(with_objects) - 1, count).round().astype(int)):
-        position = with_objects[each]
-        image, target = tiles[position]
-        found = detector(image[None].to(device))[0]
+    for position in spread_positions(tiles.split, count):
+        found = detector(tiles[position][0][None].to(device))[0]
         shown = found["scores"] >= SHOWN_SCORE
-        column, row = split.origin(position)
-        pictures.append(
-            TilePicture(
-                image=np.asarray(split.image(position), dtype=np.float32),
-                truth=target["boxes"].numpy(),
-                detections=found["boxes"][shown].cpu().numpy(),
-                scores=found["scores"][shown].cpu().numpy(),
-                title=f"{split.frame(position).get('name', 'tile')} at ({column}, {row})",
-            )
-        )
+        boxes, scores = (found[key][shown].cpu().numpy() for key in ("boxes", "scores"))
+        pictures.append(tile_picture(tiles.split, position, boxes, scores))
     draw_detections(path, pictures)
+
+
+def spread_positions(split: TileSplit, count: int) -> list[int]:
+    """Positions of at most `count` tiles, spread evenly over those with objects, or over all where none has any."""
+    with_objects = [position for position in range(len(split)) if len(split.boxes(position))] or range(len(split))
+    return [with_objects[each] for each in np.unique(np.linspace(0, len(with_objects) - 1, count).round().astype(int))]
+
+
+def tile_picture(
+    split: TileSplit, position: int, boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]
+) -> TilePicture:
+    """A tile with its objects, and the detections `boxes` (n, 4) with their `scores` (n,)."""
+    column, row = split.origin(position)
+    return TilePicture(
+        image=np.asarray(split.image(position), dtype=np.float32),
+        truth=split.boxes(position),
+        detections=boxes,
+        scores=scores,
+        title=f"{split.frame(position).get('name', 'tile')} at ({column}, {row})",
+        ignored=split.ignored(position),
+    )

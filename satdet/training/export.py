@@ -1,13 +1,17 @@
 """From checkpoints to a model: the best weights, and what prediction needs besides."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from satdet.config import TrialConfig, unflatten
-from satdet.detector import Detector, build_detector
-from satdet.errors import CheckpointError
+from satdet.detector import Detector, build_detector, suppress
+from satdet.errors import CheckpointError, ConfigError
 from satdet.training import files
+from satdet.training.learner import computes_bfloat16
 
 KIND, FORMAT = "satdet-model", 1
 
@@ -35,7 +39,7 @@ def export_model(directory: Path) -> Path:
     content = {
         "kind": KIND,
         "format": FORMAT,
-        "model": saved["learner"]["model"],
+        "model": saved["learner"].get("ema", saved["learner"]["model"]),
         "config": saved["identity"]["config"],
         "normalisation": saved["identity"]["config"]["input.normalisation"],
         "seed": saved["identity"]["seed"],
@@ -46,30 +50,125 @@ def export_model(directory: Path) -> Path:
     return files.write_model(directory, content)
 
 
-def load_model(path: Path, device: str | torch.device = "cpu") -> tuple[Detector, TrialConfig]:
-    """Load a ``model.pt`` for prediction.
+@dataclass(frozen=True)
+class Model:
+    """A trained detector with all that using it needs.
 
-    Returns
-    -------
-    Detector
-        On `device`, in evaluation mode. It takes tiles that `satdet.data.loading.normalise` made with the
-        configuration's ``input.normalisation``.
-    TrialConfig
-        Of the trial that trained it.
+    Attributes
+    ----------
+    path : Path
+        The file that it came from.
+    detector : Detector
+        On `device`, in evaluation mode.
+    config : TrialConfig
+        Of the trial that trained it: its data rule is ``config.tiles``, its normalisation that of ``config.input``.
+    device : torch.device
+    store : str
+        Digest of the tile store that it was trained on.
+    metrics : dict of float
+        Of its epoch.
+    """
+
+    path: Path
+    detector: Detector
+    config: TrialConfig
+    device: torch.device
+    store: str
+    metrics: dict[str, float]
+
+    def detect(self, images: Tensor) -> list[dict[str, Tensor]]:
+        """Detections of normalised tiles (B, 1, H, W), one dict a tile, as `Detector` returns them, on the CPU."""
+        config = self.config.detector
+        found = self.candidates(images, config.score_threshold)
+        return [_on_cpu(tile) for tile in suppress(found, config.nms_threshold, config.max_detections)]
+
+    @torch.inference_mode()
+    def candidates(self, images: Tensor, score_threshold: float) -> list[dict[str, Tensor]]:
+        """All boxes of each tile (B, 1, H, W) above a score, before non-maximum suppression, as `Detector.candidates`.
+
+        In the precision and memory format of the training, so that a tile gives what it gave there.
+        """
+        training, heads = self.config.training, self.detector.roi_heads
+        images = images.to(self.device, non_blocking=True)
+        if training.channels_last:
+            images = images.to(memory_format=torch.channels_last)
+        declared, heads.score_thresh = heads.score_thresh, score_threshold
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+                return self.detector.candidates(images)
+        finally:
+            heads.score_thresh = declared
+
+    @property
+    def _bfloat16(self) -> bool:
+        precision = self.config.training.precision
+        return precision == "bfloat16" or (precision == "auto" and computes_bfloat16(self.device))
+
+
+def default_device() -> str:
+    """``cuda`` if there is one, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def open_model(path: Path, device: str | torch.device = "cpu") -> Model:
+    """Open a ``model.pt``; nothing in it is ever run as code.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged or not an exported model.
+        If the file is missing, damaged, not an exported model or of another format, if its configuration is not one
+        of this version or disagrees with its normalisation, or if its weights do not fit its configuration.
     """
     content = files.read(path)
-    if content.get("kind") != KIND or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a model of format {FORMAT}; use the {files.MODEL} of a trial")
-    config = unflatten(content["config"])
+    _check_kind(path, content)
+    config = _config(path, content)
     detector = build_detector(config.detector, initialise=False)
     try:
         detector.load_state_dict(content["model"])
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: its weights do not fit its configuration ({reason})") from None
-    return detector.to(device).eval(), config
+    where = torch.device(device)
+    detector.to(where).eval()
+    if config.training.channels_last:
+        detector.to(memory_format=torch.channels_last)
+    return Model(path, detector, config, where, str(content.get("store", "")), dict(content.get("metrics", {})))
+
+
+def load_model(path: Path, device: str | torch.device = "cpu") -> tuple[Detector, TrialConfig]:
+    """The detector and the configuration of `open_model`."""
+    model = open_model(path, device)
+    return model.detector, model.config
+
+
+def _on_cpu(tile: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.cpu() for key, value in tile.items()}
+
+
+def _check_kind(path: Path, content: dict[str, Any]) -> None:
+    if content.get("kind") == KIND and content.get("format") == FORMAT:
+        return
+    if {"learner", "identity"} <= content.keys():
+        raise CheckpointError(
+            f"{path}: not a model of format {FORMAT} but a checkpoint for training to go on from; "
+            f"give the {files.MODEL} beside it"
+        )
+    if content.get("kind") == KIND:
+        raise CheckpointError(f"{path}: a model of format {content.get('format')!r}, this version reads {FORMAT}")
+    raise CheckpointError(f"{path}: not a model of satdet (kind {content.get('kind')!r}); use a trial's {files.MODEL}")
+
+
+def _config(path: Path, content: dict[str, Any]) -> TrialConfig:
+    missing = [key for key in ("model", "config", "normalisation") if key not in content]
+    if missing:
+        raise CheckpointError(f"{path}: lacks {', '.join(missing)}; export it again from its trial")
+    try:
+        config = unflatten(content["config"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: made with a configuration that this version does not know: {error}") from None
+    if content["normalisation"] != config.input.normalisation:
+        raise CheckpointError(
+            f"{path}: normalisation = {content['normalisation']!r}, but its configuration has input.normalisation = "
+            f"{config.input.normalisation!r}; it was altered, export it again from its trial"
+        )
+    return config
