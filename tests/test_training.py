@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from satdet.config import OptimizerConfig, TrialConfig, metric_names, with_values
+from satdet.config import TrialConfig, metric_names, with_values
 from satdet.data.store import TileStore, TileStoreWriter
 from satdet.errors import CheckpointError, ConfigError, NonFiniteLossError, StorageError
 from satdet.metrics import DetectionMetrics
@@ -30,7 +30,6 @@ from satdet.training import (
     retire_checkpoints,
     train,
 )
-from satdet.training.optimizer import learning_rate
 from satdet.training.progress import Progress
 
 SIZE = 64
@@ -153,9 +152,11 @@ def timeless(report):
 def assert_same_course(directory, other):
     """Weights, optimizer and metrics of the newest checkpoints are equal to the bit."""
     first, second = newest(directory), newest(other)
-    assert first["learner"]["model"].keys() == second["learner"]["model"].keys()
-    for name, value in first["learner"]["model"].items():
-        assert torch.equal(value, second["learner"]["model"][name]), name
+    assert first["learner"].keys() == second["learner"].keys()
+    for weights in {"model", "ema"} & first["learner"].keys():
+        assert first["learner"][weights].keys() == second["learner"][weights].keys()
+        for name, value in first["learner"][weights].items():
+            assert torch.equal(value, second["learner"][weights][name]), name
     for number, state in first["learner"]["optimizer"]["state"].items():
         for name, value in state.items():
             assert torch.equal(value, second["learner"]["optimizer"]["state"][number][name]), (number, name)
@@ -176,6 +177,7 @@ def test_every_epoch_reports_all_metrics_finite(straight):
         parts = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
         assert report.metrics["loss"] == pytest.approx(sum(report.metrics[part] for part in parts))
         assert report.metrics["learning_rate"] == pytest.approx(1e-3)
+        assert report.metrics["parameters"] == report.metrics["parameters_trained"] == 28_277_209
         assert report.metrics["images_per_second"] == pytest.approx(8 / report.metrics["seconds_training"])
     best = np.maximum.accumulate([report.metrics["map_50"] for report in reports])
     assert [report.metrics["best_map_50"] for report in reports] == best.tolist()
@@ -295,6 +297,32 @@ def test_a_killed_trial_resumes_to_the_same_bits(straight, store, tmp_path):
     assert not list(victim.glob(".*.tmp"))
 
 
+def test_a_trial_that_averages_accumulates_and_alternates_resumes_to_the_same_bits(store, tmp_path):
+    values = {
+        "detector.freezing.mode": "alternating", "detector.freezing.period": 1,
+        "optimizer.name": "sgd", "optimizer.schedule": "step", "optimizer.step_epochs": 1, "optimizer.warmup_steps": 1,
+        "training.ema_decay": 0.8, "training.micro_batch_size": 3,
+    }  # fmt: skip
+    config = with_values(CONFIG, values)
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    reports = list(train(config, store, straight, seed=1, device="cpu"))
+    for after in (0, 1):  # ends each process after one epoch: one frozen, one not
+        running = train(config, store, broken, seed=1, device="cpu", after_epoch=after)
+        next(running)
+        running.close()
+    resumed = list(train(config, store, broken, seed=1, device="cpu"))
+    assert [timeless(report) for report in resumed] == [timeless(report) for report in reports]
+    assert_same_course(broken, straight)
+    totals = [report.metrics["parameters"] for report in reports]
+    trained = [report.metrics["parameters_trained"] for report in reports]
+    assert trained[0] == trained[2] < trained[1] == totals[0] == totals[2]
+    assert [report.metrics["learning_rate"] for report in reports] == pytest.approx([1e-3, 1e-4, 1e-5])
+    learner = files.read(straight / "best.pt")["learner"]
+    exported = load_model(straight / "model.pt")[0].state_dict()
+    assert all(torch.equal(value, exported[name]) for name, value in learner["ema"].items())
+    assert not torch.equal(learner["model"]["rpn.head.cls_logits.weight"], exported["rpn.head.cls_logits.weight"])
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(straight, store, tmp_path, caplog):
     directory, reports, _ = straight
     copied = copy_files(directory, tmp_path / "copy", "epoch-*.pt", "best.pt")
@@ -370,9 +398,9 @@ def test_early_stopping_and_a_validation_that_is_never_augmented(store, tmp_path
     seen = []
     update = DetectionMetrics.update
 
-    def spy(self, predictions, targets):
+    def spy(self, predictions, targets, **sizes):
         seen.extend(target["boxes"] for target in targets)
-        update(self, predictions, targets)
+        update(self, predictions, targets, **sizes)
 
     monkeypatch.setattr(DetectionMetrics, "update", spy)
     config = with_values(CONFIG, {"training.patience": 1, "training.min_improvement": 2.0, "training.epochs": 9})
@@ -524,13 +552,3 @@ def test_the_guard_averages_over_the_trial_and_leaves_warm_up_out():
     with pytest.raises(StopTraining):
         SpeedGuard(iterations_per_second=0.25, warmup_batches=0).on_batch_end(batch(4.1))
     SpeedGuard(warmup_batches=0).on_batch_end(batch(1e9))
-
-
-def test_the_learning_rate_warms_up_and_follows_its_schedule():
-    config = OptimizerConfig(learning_rate=2.0, schedule="cosine", warmup_steps=4)
-    assert [learning_rate(config, step, 12) for step in range(4)] == [0.5, 1.0, 1.5, 2.0]
-    assert learning_rate(config, 4, 12) == 2.0
-    assert learning_rate(config, 8, 12) == pytest.approx(1.0)
-    assert learning_rate(config, 12, 12) == pytest.approx(0.0)
-    assert learning_rate(config, 99, 12) == pytest.approx(0.0)
-    assert learning_rate(OptimizerConfig(learning_rate=2.0), 10**6, 12) == 2.0

@@ -1,5 +1,6 @@
 """One optimizer step: the detector, its optimizer, and how both are computed on a device."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,12 @@ import torch
 from torch import Tensor
 
 from satdet.config import TrialConfig
-from satdet.detector import Detector
+from satdet.detector import Detector, ParameterCount, count_parameters, ever_trained, freeze
 from satdet.errors import NonFiniteLossError
+from satdet.training.averaging import WeightAverage
 from satdet.training.optimizer import build_optimizer, learning_rate
+
+logger = logging.getLogger(__name__)
 
 LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg")
 _CUDA_CHECK_STEPS = 20
@@ -42,6 +46,13 @@ class Learner:
     device : torch.device
     steps_per_epoch : int
         For the schedule, which spans ``config.training.epochs``.
+
+    Attributes
+    ----------
+    learning_rate : float
+        Of the last step.
+    parameters : ParameterCount
+        How many there are, and how many are trained in the epoch that was begun last.
     """
 
     def __init__(self, detector: Detector, config: TrialConfig, device: torch.device, *, steps_per_epoch: int) -> None:
@@ -56,13 +67,39 @@ class Learner:
             self.detector.to(memory_format=torch.channels_last)
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # all batches of a trial have one shape
-        self.optimizer = build_optimizer(self.detector, config.optimizer)
-        self._config = config.optimizer
+        self.parameters = ParameterCount(0, 0)
+        self.optimizer = build_optimizer(ever_trained(self.detector, config.detector), config.optimizer)
+        decay = config.training.ema_decay
+        self._average = WeightAverage(self.detector, decay) if decay is not None else None
+        self._config = config
         self._steps = 0
-        self._total_steps = config.training.epochs * steps_per_epoch
+        self._steps_per_epoch = steps_per_epoch
+
+    @property
+    def evaluated(self) -> Detector:
+        """What is evaluated and exported: with ``training.ema_decay`` the average, else the trained detector."""
+        return self._average.detector if self._average is not None else self.detector
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Freeze what is frozen in `epoch`; what is trained is logged when it changes."""
+        freeze(self.detector, self._config.detector, epoch)
+        held = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
+        missed = [
+            name for name, each in self.detector.named_parameters() if each.requires_grad and id(each) not in held
+        ]
+        assert not missed, f"not in the optimizer: {missed}"
+        parameters = count_parameters(self.detector)
+        if parameters != self.parameters:
+            logger.info("from epoch %d: %s", epoch, parameters)
+        self.parameters = parameters
 
     def step(self, images: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
         """Take one optimizer step.
+
+        With ``training.micro_batch_size`` its gradient is the sum of those of several passes, each weighted by its
+        share of the tiles. That is the gradient of the whole batch, to rounding, where all tiles have equally many
+        sampled anchors and proposals and batch norm is frozen. Where a tile has fewer of them than the configuration's,
+        its own weigh more; trainable batch norm has the statistics of each pass.
 
         Parameters
         ----------
@@ -78,28 +115,33 @@ class Learner:
         """
         self.detector.train()
         self._set_learning_rate()
-        with self._autocast():
-            losses = self.detector(self._images(images), [self._target(target) for target in targets])
-        parts = torch.stack([losses[name].float() for name in LOSSES])
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(parts.sum())
-        if self._config.max_gradient_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.detector.parameters(), self._config.max_gradient_norm)
+        size = self._config.training.micro_batch_size or len(images)
+        passes = [
+            self._accumulate(images[first : first + size], targets[first : first + size], len(images))
+            for first in range(0, len(images), size)
+        ]
+        norm = self._config.optimizer.max_gradient_norm
+        if norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.detector.parameters(), norm)
         self.optimizer.step()
         self._steps += 1
-        return parts.detach()
+        if self._average is not None:
+            self._average.update(self.detector, self._steps)
+        return torch.stack(passes).sum(dim=0)
 
     @torch.inference_mode()
     def detect(self, images: Tensor) -> list[dict[str, Tensor]]:
         """Detections of `images` (B, 1, H, W), one dict a tile, as `Detector` returns them, on the CPU."""
-        self.detector.eval()
+        detector = self.evaluated.eval()
         with self._autocast():
-            detections = self.detector(self._images(images), None)
+            detections = detector(self._images(images), None)
         return [{key: value.cpu() for key, value in tile.items()} for tile in detections]
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, besides the data and the seed."""
-        return {
+        averaged = {"ema": self._average.detector.state_dict()} if self._average is not None else {}
+        return averaged | {
             "model": self.detector.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "steps": self._steps,
@@ -112,14 +154,29 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self.detector.load_state_dict(state["model"])
+        if self._average is not None:
+            self._average.detector.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._steps = int(state["steps"])
         torch.set_rng_state(state["random"]["torch"])
         if self.device.type == "cuda" and state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
 
+    def _accumulate(self, images: Tensor, targets: list[dict[str, Tensor]], tiles: int) -> Tensor:
+        """Add the gradient of these of the `tiles` of a step; their share of the losses (4,)."""
+        with self._autocast():
+            losses = self.detector(self._images(images), [self._target(target) for target in targets])
+        parts = torch.stack([losses[name].float() for name in LOSSES]) * (len(images) / tiles)
+        torch.autograd.backward(parts.sum())
+        return parts.detach()
+
     def _set_learning_rate(self) -> None:
-        self.learning_rate = learning_rate(self._config, self._steps, self._total_steps)
+        self.learning_rate = learning_rate(
+            self._config.optimizer,
+            self._steps,
+            epochs=self._config.training.epochs,
+            steps_per_epoch=self._steps_per_epoch,
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
 

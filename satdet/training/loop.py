@@ -96,6 +96,7 @@ def train(
             epoch = progress.epoch + 1
             seed_everything(seed, epoch)
             tiles.set_epoch(epoch)
+            learner.begin_epoch(epoch)
             try:
                 metrics = _train_epoch(learner, batches, epoch, callbacks)
             except StopTraining as stop:
@@ -144,7 +145,7 @@ def _loaders(
 def _train_epoch(
     learner: Learner, batches: DataLoader[Any], epoch: int, callbacks: Sequence[Callback]
 ) -> dict[str, float]:
-    """Take one step a batch; the means of the losses, the last learning rate and the speed."""
+    """Take one step a batch; the means of the losses, the last learning rate, what was trained, and the speed."""
     meter = LossMeter(epoch, learner.device)
     images_trained = 0
     started = previous = perf_counter()
@@ -160,6 +161,8 @@ def _train_epoch(
     seconds = perf_counter() - started
     return losses | {
         "learning_rate": learner.learning_rate,
+        "parameters": float(learner.parameters.total),
+        "parameters_trained": float(learner.parameters.trained),
         "images_per_second": images_trained / seconds,
         "seconds_training": seconds,
     }

@@ -1,42 +1,40 @@
 """The optimizer and its learning rate."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from satdet.config import OptimizerConfig
 
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
+def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The optimizer of `parameters`, which passes over those without a gradient.
 
-def build_optimizer(detector: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer over every parameter of `detector` that requires a gradient.
-
-    Fused: for 28 M parameters on one CPU core a step takes 0.04 s instead of 0.13 s.
+    Adam is fused: for 28 M parameters on one CPU core a step takes 0.04 s instead of 0.13 s. Fused SGD cannot take up
+    parameters that were frozen in its first step.
     """
-    trained = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    optimizer = _OPTIMIZERS[config.name](trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    missed = [name for name, each in detector.named_parameters() if each.requires_grad and id(each) not in held]
-    assert not missed, f"not in the optimizer: {missed}"
-    return optimizer
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.name == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=config.momentum)
+    adam = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return adam(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
-def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
+def learning_rate(config: OptimizerConfig, step: int, *, epochs: int, steps_per_epoch: int) -> float:
     """The learning rate of a step, a function of its number alone, so that a schedule needs no state.
 
     Warm-up rises linearly, (step + 1) / warmup_steps of the full rate; then the rate is constant, or falls as half a
-    cosine to 0 at `total_steps` [1]_.
+    cosine to 0 at the end of the trial [1]_, or is multiplied by ``step_factor`` after every ``step_epochs`` epochs.
 
     Parameters
     ----------
     config : OptimizerConfig
     step : int
         Optimizer steps taken before this one.
-    total_steps : int
-        Steps of the whole trial.
+    epochs, steps_per_epoch : int
+        Of the whole trial.
 
     References
     ----------
@@ -44,7 +42,11 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
     """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return config.learning_rate
-    share = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    match config.schedule:
+        case "constant":
+            return config.learning_rate
+        case "step":
+            return float(config.learning_rate * config.step_factor ** (step // steps_per_epoch // config.step_epochs))
+        case "cosine":
+            share = (step - config.warmup_steps) / max(1, epochs * steps_per_epoch - config.warmup_steps)
+            return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
