@@ -26,9 +26,9 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
@@ -197,6 +197,17 @@ def test_tiles_without_objects_and_without_detections() -> None:
         detections = detector.eval()(_images())
     assert [tuple(tile["boxes"].shape) for tile in detections] == [(0, 4), (0, 4)]
     assert detections[0]["labels"].dtype == torch.int64
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_no_proposal_is_no_detection(version: str) -> None:
+    detector = _small(version=version, score_threshold=0.0).eval()
+    with torch.no_grad():
+        detector.rpn.head.bbox_pred.bias.fill_(1e9)  # all far outside
+        found = detector(_images())
+        proposals, _ = detector.rpn(ImageList(_images(), [(96, 96)] * 2), detector.backbone(_images()))
+    assert [len(boxes) for boxes in proposals] == [0, 0]
+    assert [tuple(tile["boxes"].shape) for tile in found] == [(0, 4), (0, 4)]
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

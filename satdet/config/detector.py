@@ -50,7 +50,9 @@ class DetectorConfig(Checked):
     """v2: two convolutions in the RPN head, 4 and a linear layer in the box head, batch norm in FPN and box head."""
     weights: str = "backbone"
     """none: random; backbone: trained on ImageNet; detector: the whole COCO network (ResNet50 only); or the path of a
-    .pt or .pth file: a model or checkpoint of ours, or a state dict, also with other classes or input channels."""
+    .pt or .pth file: a model or checkpoint of ours, or a state dict, also with other classes or input channels. A trial
+    is known by the path, not by what is in the file, and does not open it again when it resumes: name a file by its
+    content if it may change."""
     input_adaptation: Literal["mean", "replicate", "random"] = "mean"
     """First convolution: mean of the RGB weights, the channel replicated three times, or random for one channel."""
     batch_norm: Literal["auto", "trainable", "frozen"] = "auto"

@@ -33,9 +33,10 @@ class TrainingConfig(Checked):
     """Tiles an optimizer step, over all workers of the trial."""
     micro_batch_size: int | None = bounded(None, minimum=1)
     """Tiles a forward pass; None: the whole batch. Gradients of a batch's passes are accumulated, weighted by tiles, so
-    that a batch too large for the memory is still a fair trial."""
+    that a batch too large for the memory is still a fair trial. Trainable batch norm sees one pass at a time."""
     ema_decay: float | None = bounded(None, above=0, maximum=0.99999)
-    """Decay a step of an exponential moving average of the weights, which is then what is evaluated and exported."""
+    """Decay a step of an exponential moving average of the weights, which is then what is evaluated and exported; free
+    of the bias to where it begins."""
     tiles_per_epoch: int | None = bounded(None, minimum=1)
     """Random training tiles of an epoch; None: all of them."""
     empty_tiles: bool = False

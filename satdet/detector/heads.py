@@ -45,7 +45,7 @@ class ObjectHeads(RoIHeads):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor]:
         pooled = self.box_roi_pool(features, proposals, sizes)
         logits, deltas = self.box_predictor(self.box_head(pooled))
-        return logits, deltas.view(len(logits), -1, 4)[:, OBJECT]
+        return logits, deltas.unflatten(1, (-1, 4))[:, OBJECT]
 
     def _losses(
         self,

@@ -85,7 +85,7 @@ def load_pretrained(detector: nn.Module, config: DetectorConfig, path: Path) -> 
     fresh = sorted(outcome.missing_keys)
     if fresh:
         level = logging.INFO if config.weights in PRETRAINED else logging.WARNING
-        logger.log(level, "%s: %d entries are not taken from it: %s", path, len(fresh), ", ".join(fresh))
+        logger.log(level, "%s does not set %s", path, ", ".join(fresh))
     return fresh
 
 
