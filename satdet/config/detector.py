@@ -65,7 +65,8 @@ class DetectorConfig(Checked):
     enlargement: float = bounded(1.0, minimum=0.25, maximum=8)
     """Factor by which a tile is resized before the backbone; the report used 2."""
     roi_levels: int = bounded(2, minimum=1, maximum=4)
-    """RoI pooling reads the finest so many FPN levels."""
+    """RoI pooling reads the finest so many FPN levels. As in torchvision, boxes below 112 px (of the enlarged tile) are
+    read from the finest, and each level beyond takes boxes twice as large."""
     rpn_samples: int = bounded(256, minimum=2)
     """Anchors sampled a tile for the RPN loss."""
     box_samples: int = bounded(512, minimum=2)
