@@ -448,3 +448,29 @@ def test_named_weights_must_be_what_their_name_says(tmp_path: Path) -> None:
     _state_file(tmp_path / COCO_V1, _trained_resnet18())
     with pytest.raises(WeightsError, match="it holds a backbone alone"):
         build_detector(DetectorConfig(weights="detector"), weights_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("weights", "adaptation", "mode", "first"),
+    [
+        ("none", "mean", "lora", "backbone.body.layer1.0.conv1.weight"),
+        ("backbone", "random", "backbone", FIRST),
+        ("backbone", "mean", "backbone", None),
+        ("backbone", "random", "stem_only", None),
+        ("none", "mean", "alternating", None),
+    ],
+)
+def test_parts_that_stay_random_for_good_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, weights: str, adaptation: Any, mode: Any, first: str | None
+) -> None:
+    _state_file(tmp_path / IMAGENET_18, _trained_resnet18())
+    freezing = FreezingConfig(mode=mode)
+    config = DetectorConfig(backbone="resnet18", weights=weights, input_adaptation=adaptation, freezing=freezing)
+    build_detector(config, weights_dir=tmp_path)
+    if first is None:
+        assert caplog.messages == []
+    else:
+        assert f"the first is {first}: detector.freezing.mode = {mode} needs pretrained weights" in caplog.text
+    caplog.clear()
+    build_detector(config, initialise=False)
+    assert caplog.messages == []

@@ -3,6 +3,8 @@
 Proposal generator, heads and feature pyramid are always trained; the configuration freezes parts of the body.
 """
 
+import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import nn
@@ -10,6 +12,8 @@ from torch import nn
 from satdet.config import DetectorConfig
 from satdet.detector.adapters import is_correction
 from satdet.detector.backbone import LAYOUTS
+
+logger = logging.getLogger(__name__)
 
 _BODY = "backbone.body."
 _STAGES = 4
@@ -72,12 +76,20 @@ def freeze(detector: nn.Module, config: DetectorConfig, epoch: int = 1) -> None:
 
 def ever_trained(detector: nn.Module, config: DetectorConfig) -> list[nn.Parameter]:
     """The parameters that are trained in any epoch, whatever they are now."""
-    epochs = (1, 1 + config.freezing.period)  # what is trained changes with the period, back and forth
-    return [
-        parameter
-        for name, parameter in detector.named_parameters()
-        if any(is_trained(name, config, epoch) for epoch in epochs)
-    ]
+    return [parameter for name, parameter in detector.named_parameters() if _is_ever_trained(name, config)]
+
+
+def warn_of_random_parts(detector: nn.Module, config: DetectorConfig, fresh: Collection[str]) -> None:
+    """Log a warning if parameters of `detector` are neither pretrained (`fresh` by name) nor ever trained."""
+    lost = [name for name, _ in detector.named_parameters() if name in fresh and not _is_ever_trained(name, config)]
+    if lost:
+        logger.warning(
+            "%d parts stay random, neither pretrained nor ever trained, the first is %s: detector.freezing.mode = %s "
+            "needs pretrained weights (detector.weights), also of its first convolution (detector.input_adaptation)",
+            len(lost),
+            lost[0],
+            config.freezing.mode,
+        )
 
 
 def rest_frozen_parts(module: nn.Module) -> None:
@@ -91,3 +103,8 @@ def rest_frozen_parts(module: nn.Module) -> None:
         return
     for child in module.children():
         rest_frozen_parts(child)
+
+
+def _is_ever_trained(name: str, config: DetectorConfig) -> bool:
+    epochs = (1, 1 + config.freezing.period)  # what is trained changes with the period, back and forth
+    return any(is_trained(name, config, epoch) for epoch in epochs)

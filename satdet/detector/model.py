@@ -13,7 +13,7 @@ from torchvision.models.detection.image_list import ImageList
 from satdet.config import DetectorConfig
 from satdet.detector.adapters import add_low_rank
 from satdet.detector.backbone import LAYOUTS, build_backbone
-from satdet.detector.freezing import freeze, rest_frozen_parts
+from satdet.detector.freezing import freeze, rest_frozen_parts, warn_of_random_parts
 from satdet.detector.heads import Float32Predictor, ObjectHeads, suppress
 from satdet.detector.loading import load_pretrained
 from satdet.detector.pooling import Pooling
@@ -152,8 +152,9 @@ def build_detector(config: DetectorConfig, *, weights_dir: Path | None = None, i
         roi_heads=_object_heads(config, backbone.out_channels),
         enlargement=config.enlargement,
     )
-    if path is not None:
-        load_pretrained(detector, config, path)
+    if initialise:
+        fresh = load_pretrained(detector, config, path) if path is not None else list(detector.state_dict())
+        warn_of_random_parts(detector, config, fresh)
     if config.freezing.mode == "lora":
         for stage in LAYOUTS[config.backbone].stages:
             for child in stage:
