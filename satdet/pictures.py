@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 TRUTH_COLOUR = "#56B4E9"
 DETECTION_COLOUR = "#E69F00"
 IGNORED_COLOUR = "#CC79A7"
+FOCUS_COLOUR = "#FFFFFF"
 """Sky blue, orange and purple of Okabe and Ito 2008, which every kind of colour vision tells apart, on grey and black.
 """
-_LineStyle = Literal["-", ":"]
+_LineStyle = Literal["-", "--", ":"]
 _Entry = tuple[str, str, float, _LineStyle]
 _COLUMNS = 4
 _WIDTH_INCHES = 12.0
@@ -28,6 +29,7 @@ _MARGIN_INCHES, _LINE_INCHES = 0.45, 0.16
 _STRETCH_SIGMA = (-1.5, 8.0)
 _TRUTH_POINTS, _DETECTION_POINTS = 2.6, 1.2
 _SCORES_SHOWN = 25
+_FOCUS_GAP = 1.5  # px between the box that a picture is about and the line around it
 _IGNORED_STYLE: _LineStyle = ":"
 _SMALLEST_FRAME, _LARGEST_FRAME = 900, 2400
 """Longest side of a drawn frame [px of the picture]."""
@@ -54,6 +56,8 @@ class TilePicture:
         Written above the tile.
     ignored : ndarray, optional
         (k, 4) regions that are neither object nor background.
+    focus : ndarray, optional
+        (4,) the box that the picture is about.
     """
 
     image: npt.NDArray[Any]
@@ -62,6 +66,7 @@ class TilePicture:
     scores: npt.NDArray[Any]
     title: str
     ignored: npt.NDArray[Any] | None = None
+    focus: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,9 @@ def _draw_tile(axes: "Axes", tile: TilePicture) -> None:
         _draw_boxes(axes, tile.ignored, IGNORED_COLOUR, _DETECTION_POINTS, style=_IGNORED_STYLE)
     _draw_boxes(axes, tile.truth, TRUTH_COLOUR, _TRUTH_POINTS)
     _draw_boxes(axes, tile.detections, DETECTION_COLOUR, _DETECTION_POINTS)
+    if tile.focus is not None:
+        around = np.array([-_FOCUS_GAP, -_FOCUS_GAP, _FOCUS_GAP, _FOCUS_GAP])
+        _draw_boxes(axes, tile.focus + around, FOCUS_COLOUR, _DETECTION_POINTS, style="--")
     if len(tile.detections) <= _SCORES_SHOWN:
         _draw_scores(axes, tile)
     axes.set_title(tile.title, fontsize=9, pad=3)
@@ -188,9 +196,7 @@ def _show(axes: "Axes", grey: npt.NDArray[np.float32]) -> None:
     """Show grey values between 0 and 1 in edge coordinates: the first pixel covers 0 … 1."""
     height, width = grey.shape
     extent = (0, width, 0, height)
-    axes.imshow(
-        grey, cmap="gray", vmin=0, vmax=1, origin="lower", extent=extent, interpolation="nearest", aspect="auto"
-    )
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=1, origin="lower", extent=extent, interpolation="nearest")
     axes.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[])
 
 

@@ -17,7 +17,7 @@ from satdet.pictures import TilePicture
 Kind = Literal["missed", "merged", "false"]
 KINDS: tuple[Kind, ...] = ("missed", "merged", "false")
 CROP = 64
-"""Side of the pictures [px]."""
+"""Smallest side of the pictures [px]."""
 
 _Box = npt.NDArray[np.float32]
 
@@ -103,12 +103,12 @@ def _tile_failures(split: TileSplit, position: int, found: Found, score_threshol
 
 
 def _picture(split: TileSplit, found: Found, failure: Failure, score_threshold: float) -> TilePicture:
-    """A square of `CROP` px around the failure, as far as the tile goes."""
+    """A square around the failure, as far as the tile goes: of `CROP` px, or twice its box if that is more."""
     image = split.image(failure.tile)
-    side = min(CROP, *image.shape)
-    centre = (failure.box[:2] + failure.box[2:]) / 2
-    x, y = (int(np.clip(round(float(middle) - side / 2), 0, length - side)) for middle, length in
-            zip(centre, image.shape[::-1], strict=True))  # fmt: skip
+    sides = failure.box[2:] - failure.box[:2]
+    side = min(max(CROP, math.ceil(2 * float(sides.max()))), *image.shape)
+    middle = (failure.box[:2] + failure.box[2:]) / 2
+    x, y = np.clip((middle - side / 2).round().astype(int), 0, np.array(image.shape[::-1]) - side).tolist()
     shift = np.array([x, y, x, y], dtype=np.float32)
     shown = found.scores >= score_threshold
     column, row = split.origin(failure.tile)
@@ -119,6 +119,7 @@ def _picture(split: TileSplit, found: Found, failure: Failure, score_threshold: 
         scores=found.scores[shown],
         title=f"{_title(failure)}\n{split.frame(failure.tile).get('name', 'tile')} at ({column + x}, {row + y})",
         ignored=split.ignored(failure.tile) - shift,
+        focus=failure.box - shift,
     )
 
 

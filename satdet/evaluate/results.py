@@ -30,7 +30,7 @@ _COLUMNS = {
     "pred.-obj.": "predictions_minus_objects",
 }
 """Heading and value of each column; mar is that of all detections."""
-_LEAST_BINS = 30
+_MOST_BINS = 30
 
 
 def summarise(model: Model, split: TileSplit, split_name: str, results: Sequence[CellResult]) -> dict[str, Any]:
@@ -59,11 +59,11 @@ def table(summary: dict[str, Any]) -> Iterator[str]:
         yield "  " + "  ".join(text.rjust(width) for text, width in zip(cells, widths, strict=True))
 
 
-def histogram(values: npt.NDArray[np.intp]) -> tuple[list[int], list[int]]:
-    """Edges and counts of a histogram of whole numbers, in bins as wide as a whole number makes them."""
+def histogram(values: npt.NDArray[np.intp]) -> tuple[list[float], list[int]]:
+    """Edges and counts of a histogram of whole numbers; the edges lie halfway between these."""
     low, high = int(values.min()), int(values.max())
-    width = max(1, -(-(high - low + 1) // _LEAST_BINS))
-    edges = np.arange(low, high + width + 1, width)
+    width = max(1, -(-(high - low + 1) // _MOST_BINS))
+    edges = np.arange(low, high + width + 1, width) - 0.5
     return edges.tolist(), np.histogram(values, edges)[0].tolist()
 
 
