@@ -167,7 +167,7 @@ def test_the_average_weighs_each_step_by_the_decay_and_is_not_biased_to_the_firs
             tiny.weight.fill_(value)
         tiny.statistic.fill_(value)
         tiny.count += 1
-        average.update(tiny, step)
+        average.update(step)
     weights = [0.81, 0.9, 1.0]
     expected = sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
     assert average.detector.weight.tolist() == pytest.approx([expected] * 2)

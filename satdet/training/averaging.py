@@ -17,7 +17,7 @@ class WeightAverage:
     Parameters
     ----------
     detector : Detector
-        Copied, on its device.
+        Copied, on its device; its tensors must stay in place from then on.
     decay : float
         A step.
 
@@ -34,17 +34,16 @@ class WeightAverage:
     def __init__(self, detector: Detector, decay: float) -> None:
         self.detector = copy.deepcopy(detector).requires_grad_(False).eval()
         self._decay = decay
+        # Views of the tensors of both, which change in place from here on.
+        pairs = list(zip(self.detector.state_dict().values(), detector.state_dict().values(), strict=True))
+        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
-    def update(self, detector: Detector, step: int) -> None:
-        """Take in the weights after a step, counted from 1; whole numbers are taken over as they are."""
+    def update(self, step: int) -> None:
+        """Take in the detector's weights after a step, counted from 1; whole numbers are taken over as they are."""
         decay = 1 - (1 - self._decay) / (1 - self._decay**step)
-        pairs = zip(self.detector.state_dict().values(), detector.state_dict().values(), strict=True)
-        averaged, current = [], []
-        for own, other in pairs:
-            if own.is_floating_point():
-                averaged.append(own)
-                current.append(other)
-            else:
-                own.copy_(other)
-        get_ema_multi_avg_fn(decay)(averaged, current, 0)  # type: ignore[no-untyped-call]
+        own, other = (list(tensors) for tensors in zip(*self._averaged, strict=True))
+        get_ema_multi_avg_fn(decay)(own, other, 0)  # type: ignore[no-untyped-call]
+        for mine, its in self._copied:
+            mine.copy_(its)

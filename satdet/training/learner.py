@@ -127,7 +127,7 @@ class Learner:
         self.optimizer.step()
         self._steps += 1
         if self._average is not None:
-            self._average.update(self.detector, self._steps)
+            self._average.update(self._steps)
         return torch.stack(passes).sum(dim=0)
 
     @torch.inference_mode()
