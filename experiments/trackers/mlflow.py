@@ -7,9 +7,11 @@ from typing import Any
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, end_of
+from experiments.trackers.registry import register_best
 
 _RUN_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _ARTIFACTS = ("model.pt", "detections.png", "error.txt")
+_REGISTERED = "registered_trial"
 _PARAMS_A_CALL = 100
 _LONGEST_VALUE = 500
 
@@ -120,10 +122,24 @@ class MlflowTracker(Tracker):
             best = ranking[0].best(search.metric, search.mode)[search.metric]
             self._client.set_tag(parent, "best_trial", ranking[0].trial_id)
             self._client.log_metric(parent, f"best/{search.metric}", best, stamp, len(search.trials))
+            if search.status == "finished":
+                self._register(ranking[0], search)
         for trial in search.open_trials():
             if trial.trial_id in self.state.run_ids:
                 self._client.set_terminated(self.state.run_ids[trial.trial_id], "KILLED", stamp)
         self._client.set_terminated(parent, _RUN_STATUS[search.status], stamp)
+
+    def _register(self, trial: TrialState, search: SearchState) -> None:
+        """Put the best trial's model into the registry, once."""
+        model = self.settings.search.trial(trial.trial_id) / "model.pt"
+        parent = str(self.state.parent_run_id)
+        if self._client.get_run(parent).data.tags.get(_REGISTERED) == trial.trial_id or not model.exists():
+            return
+        tags = {"search_id": search.search_id, "trial_id": trial.trial_id, "seed": str(trial.seed)}
+        name = str(search.header["declaration"]["name"])
+        version = register_best(self._client, name, self.state.run_ids[trial.trial_id], model, tags)
+        self._client.set_tag(parent, "registered_version", version)
+        self._client.set_tag(parent, _REGISTERED, trial.trial_id)
 
     def _revive(self, run_id: str | None) -> None:
         if run_id is not None and self._client.get_run(run_id).info.status != "RUNNING":
