@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from satdet.config import TilesConfig
 
 _DATA_DIR = Path("runs/data")
-_REJECTED_SHOWN = 20
+_SHOWN = 20
 _SPLITS = ("train", "validation", "test")
 
 
@@ -35,6 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--labels", type=Path, metavar="FILE", help="CSV of frame,labels (default: DIR/labels.csv)")
     parser.add_argument(
+        "--accept", metavar="LABELS", help="labels of frames to use, such as OK,GALAXY; others are excluded"
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help=f"the store's folder (default: {_DATA_DIR}/tiles-DIGEST)"
     )
     parser.add_argument(
@@ -50,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 def _prepare(options: argparse.Namespace) -> None:
     from satdet.data.ingest import prepare, store_path
 
-    config = _tiles_config(options.set)
+    config = _tiles_config(options.set, options.accept)
     out = options.out or store_path(_DATA_DIR, options.source, config, options.labels)
     with progress_bar("reading frames") as progress:
         store = prepare(
@@ -66,10 +69,12 @@ def _prepare(options: argparse.Namespace) -> None:
     sys.stdout.write((json.dumps(summary, indent=1) if options.json else "\n".join(_lines(summary))) + "\n")
 
 
-def _tiles_config(settings: Sequence[str]) -> "TilesConfig":
+def _tiles_config(settings: Sequence[str], accept: str | None) -> "TilesConfig":
     from satdet.config import TrialConfig, parse_value, with_values
 
-    values = {}
+    values: dict[str, Any] = {}
+    if accept is not None:
+        values["tiles.accepted_labels"] = [label.strip() for label in accept.split(",") if label.strip()]
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path.startswith("tiles."):
@@ -96,6 +101,8 @@ def summarise(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         "rejected": {entry["path"]: entry["reason"] for entry in frames if entry["state"] == "rejected"},
         "ignored": sum(entry["ignored"] for entry in frames),
         "dropped": dict(dropped),
+        "duplicates": {entry["path"]: entry["reason"] for entry in frames if entry["state"] == "duplicate"},
+        "warnings": manifest["warnings"],
         "labels_without_frame": manifest["labels_without_frame"],
         "catalogues_without_frame": manifest["catalogues_without_frame"],
     }
@@ -113,10 +120,9 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         yield f"  excluded: {count} {reason}"
     if summary["apart"]:
         yield f"  apart, without ground truth: {_shortened(summary['apart'])}"
-    rejected = summary["rejected"].items()
-    yield from (f"  rejected: {reason}" for _, reason in list(rejected)[:_REJECTED_SHOWN])
-    if len(rejected) > _REJECTED_SHOWN:
-        yield f"  rejected: and {len(rejected) - _REJECTED_SHOWN} more"
+    yield from _listed("duplicate", [f"{path}: {reason}" for path, reason in summary["duplicates"].items()])
+    yield from _listed("rejected", list(summary["rejected"].values()))
+    yield from _listed("warning", summary["warnings"])
     rows = [f"{summary['ignored']} with FLAGS other than 0 (ignored regions)"] if summary["ignored"] else []
     rows += [f"{count} {reason}" for reason, count in summary["dropped"].items()]
     if rows:
@@ -125,6 +131,12 @@ def _lines(summary: dict[str, Any]) -> Iterator[str]:
         yield f"  labels without a frame: {_shortened(summary['labels_without_frame'])}"
     if summary["catalogues_without_frame"]:
         yield f"  catalogues without a frame: {_shortened(summary['catalogues_without_frame'])}"
+
+
+def _listed(what: str, lines: Sequence[str]) -> Iterator[str]:
+    yield from (f"  {what}: {line}" for line in lines[:_SHOWN])
+    if len(lines) > _SHOWN:
+        yield f"  {what}: and {len(lines) - _SHOWN} more"
 
 
 def _shortened(names: Sequence[str]) -> str:

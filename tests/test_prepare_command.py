@@ -13,7 +13,7 @@ from satdet.data.ingest import prepare, store_path
 from satdet.data.store import TileStore
 from satdet.errors import CatalogueError
 from satdet.simulate import simulate_survey
-from tests.surveys import CONFIG, write_frame, write_pair
+from tests.surveys import CONFIG, write_catalogue, write_frame, write_pair
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,19 @@ class TestCommandLine:
         assert self.run(tmp_path / "in", "--out", tmp_path / "store", "--set", "tiles.size=64") == 0
         text = capsys.readouterr().out
         assert text.count("rejected: ") == 21 and "and 3 more" in text and "bad19" in text and "bad20" not in text
+
+    def test_duplicates_and_warnings_are_listed(self, tmp_path, capsys):
+        frame = write_pair(tmp_path / "in", "a")
+        frame.with_name("b.fits.gz").write_bytes(frame.read_bytes())
+        write_catalogue(frame.with_name("b.fits.gz"), {})
+        (tmp_path / "in" / "labels.csv").write_text("frame,labels\na,OKAY\n")
+        arguments = tmp_path / "in", "--out", tmp_path / "store", "--set", "tiles.size=64", "--accept", "OKAY, GALAXY"
+        assert self.run(*arguments) == 0
+        text = capsys.readouterr().out
+        assert "frames: 1 used, 0 apart, 0 excluded, 1 duplicate, 0 rejected, 2 in all" in text
+        assert "  duplicate: b.fits.gz: the same pixels as a.fits.gz" in text
+        assert "  warning: 1 frames: unknown label 'OKAY' (did you mean 'OK'?)" in text
+        assert TileStore.open(tmp_path / "store").manifest["config"]["accepted_labels"] == ["OKAY", "GALAXY"]
 
     def test_strict_stops_at_the_first(self, tmp_path, capsys):
         write_pair(tmp_path / "in", "good")

@@ -21,7 +21,7 @@ from satdet._parallel import available_cpus, map_in_processes
 from satdet.config import TilesConfig, flatten
 from satdet.data.boxes import clip_to_tile, visible_objects
 from satdet.data.folder import Folder, describe_file, is_unchanged, scan_folder
-from satdet.data.labels import read_labels
+from satdet.data.labels import Curation, read_curation, unknown_labels
 from satdet.data.splits import split_frames
 from satdet.data.store import SPLITS, SplitName, TileStore, TileStoreWriter
 from satdet.data.tiling import tile_origins
@@ -93,17 +93,17 @@ def prepare(
     if current is not None and not (strict and current.manifest["counts"]["frames"]["rejected"]):
         return current
     _check_target(out, source)
-    known_labels = read_labels(label_file) if label_file else {}
+    curation = read_curation(label_file) if label_file else {}
     made_from = {
         "source": str(source.resolve()),
         "label_file": describe_file(label_file, str(label_file.resolve())) if label_file else None,
-        "labels_without_frame": sorted(set(known_labels) - {files.name for files in folder.frames}),
+        "labels_without_frame": sorted(set(curation) - {files.name for files in folder.frames}),
         "catalogues_without_frame": list(folder.lone_catalogues),
     }
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.frames-") as scratch:
-            tasks = _tasks(folder, known_labels, config, Path(scratch), strict)
+            tasks = _tasks(folder, curation, config, Path(scratch), strict)
             results = _measure_all(tasks, workers, progress)
             _leave_out_duplicates(results, config)
             _check_used(results, source)
@@ -151,12 +151,12 @@ def _check_target(out: Path, source: Path) -> None:
 
 
 def _tasks(
-    folder: Folder, labels: dict[str, tuple[str, ...]], config: TilesConfig, scratch: Path, strict: bool
+    folder: Folder, curation: dict[str, Curation], config: TilesConfig, scratch: Path, strict: bool
 ) -> "list[Task]":
     from satdet.data.measuring import Task
 
     return [
-        Task(folder.path, files, labels.get(files.name, ()), config, scratch / f"{number}.npy", strict)
+        Task(folder.path, files, curation.get(files.name, Curation()), config, scratch / f"{number}.npy", strict)
         for number, files in enumerate(folder.frames)
     ]
 
@@ -192,11 +192,12 @@ def _leave_out_duplicates(results: "Sequence[Measured]", config: TilesConfig) ->
 
 def _warnings(results: "Sequence[Measured]") -> list[str]:
     """What was decided for the user and may not be what he expects."""
-    return [
-        f"{files.frame}: the catalogue read is {files.catalogue}, not {', '.join(files.other_catalogues)}"
-        for files in (result.files for result in results)
-        if files.other_catalogues
-    ]
+    warnings = unknown_labels(result.curation for result in results)
+    for files in (result.files for result in results):
+        if files.other_catalogues:
+            others = ", ".join(files.other_catalogues)
+            warnings.append(f"{files.frame}: the catalogue read is {files.catalogue}, not {others}")
+    return warnings
 
 
 def _check_used(results: "Sequence[Measured]", source: Path) -> None:

@@ -1,9 +1,13 @@
-"""The curator's labels: a CSV file with the columns ``frame`` and ``labels``, the latter separated by ``;``."""
+"""The curator's labels: a CSV file of ``frame``, ``labels`` (separated by ``;``, ``|`` or ``,``) and ``note``."""
 
 import csv
-from collections.abc import Collection
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+from satdet._fields import unknown_name
 from satdet.errors import DataError
 
 FRAME_ENDINGS = (".fits.gz", ".fits.fz", ".fits.bz2", ".fits")
@@ -15,6 +19,8 @@ KNOWN_LABELS = (
 )  # fmt: skip
 """The report's labels, then the defects that it describes. Others are taken too, but said to be unknown."""
 
+_SEPARATORS = re.compile(r"[;|,]")
+
 
 def frame_name(file_name: str) -> str:
     """The name of a frame: its file's name without folder and ending."""
@@ -25,13 +31,21 @@ def frame_name(file_name: str) -> str:
     return name
 
 
-def read_labels(path: Path) -> dict[str, tuple[str, ...]]:
-    """Labels by the frame's name; frames may be listed with or without their file's ending.
+@dataclass(frozen=True)
+class Curation:
+    """What a curator wrote about a frame."""
+
+    labels: tuple[str, ...] = ()
+    note: str = ""
+
+
+def read_curation(path: Path) -> dict[str, Curation]:
+    """Labels and notes by the frame's name; frames may be listed with or without their file's ending.
 
     Raises
     ------
     DataError
-        If the file is unreadable, lacks a column, or lists a frame twice.
+        If the file is unreadable, lacks a column, or lists a frame twice, or a row has too many cells.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -41,15 +55,31 @@ def read_labels(path: Path) -> dict[str, tuple[str, ...]]:
                 raise DataError(
                     f"{path}: no column {', '.join(sorted(missing))}; its first line is to name frame,labels"
                 )
-            labels: dict[str, tuple[str, ...]] = {}
+            curation: dict[str, Curation] = {}
             for row in reader:
-                name = frame_name(row["frame"] or "")
-                if name in labels:
-                    raise DataError(f"{path} line {reader.line_num}: frame {name} is listed twice")
-                labels[name] = tuple(label.strip() for label in (row["labels"] or "").split(";") if label.strip())
+                name, where = frame_name(row["frame"] or ""), f"{path} line {reader.line_num}"
+                if name in curation:
+                    raise DataError(f"{where}: frame {name} is listed twice")
+                surplus = row.pop(None, [])  # commas in a note that nobody put in quotes
+                if surplus and (reader.fieldnames or [""])[-1] != "note":
+                    raise DataError(f"{where}: more cells than columns; put labels in quotes, or separate them with ;")
+                labels = (label.strip() for label in _SEPARATORS.split(row["labels"] or ""))
+                note = ",".join([row.get("note") or "", *surplus]).strip()
+                curation[name] = Curation(tuple(filter(None, labels)), note)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: the label file cannot be read ({error})") from error
-    return labels
+    return curation
+
+
+def read_labels(path: Path) -> dict[str, tuple[str, ...]]:
+    """The labels alone; otherwise like `read_curation`."""
+    return {name: curation.labels for name, curation in read_curation(path).items()}
+
+
+def unknown_labels(curation: Iterable[Curation]) -> list[str]:
+    """A line for every label that is none of `KNOWN_LABELS`: how often it is given, and which may have been meant."""
+    given = Counter(label for each in curation for label in each.labels if label not in KNOWN_LABELS)
+    return [f"{count} frames: {unknown_name('label', label, KNOWN_LABELS)}" for label, count in sorted(given.items())]
 
 
 def unaccepted(labels: Collection[str], accepted: Collection[str]) -> list[str]:

@@ -13,7 +13,7 @@ from satdet.data.catalogues import Catalogue, read_catalogue
 from satdet.data.duplicates import Fingerprint, fingerprint
 from satdet.data.folder import CATALOGUE_ENDINGS, FrameFiles, describe_file
 from satdet.data.frames import NoiseUnits, read_frame, to_noise_units
-from satdet.data.labels import unaccepted
+from satdet.data.labels import Curation, unaccepted
 from satdet.data.pairing import positions_outside, positions_without_signal
 from satdet.errors import CatalogueError, DataError, FrameError
 
@@ -32,7 +32,8 @@ class Task:
     folder : Path
         Of the survey.
     files : FrameFiles
-    labels : tuple of str
+    curation : Curation
+        Labels and note.
     config : TilesConfig
     pixels : Path
         Where the frame's pixels in noise units go, if it is used.
@@ -42,7 +43,7 @@ class Task:
 
     folder: Path
     files: FrameFiles
-    labels: tuple[str, ...]
+    curation: Curation
     config: TilesConfig
     pixels: Path
     strict: bool
@@ -53,7 +54,7 @@ class Measured:
     """What came out of one frame; `about` holds the measurements that go into the manifest."""
 
     files: FrameFiles
-    labels: tuple[str, ...]
+    curation: Curation
     state: State
     reason: str | None = None
     about: dict[str, Any] = field(default_factory=dict)
@@ -73,8 +74,8 @@ def measure(task: Task) -> Measured:
     DataError
         If the frame is unusable and the task is strict.
     """
-    result = Measured(task.files, task.labels, "used")
-    excluding = unaccepted(task.labels, task.config.accepted_labels)
+    result = Measured(task.files, task.curation, "used")
+    excluding = unaccepted(task.curation.labels, task.config.accepted_labels)
     try:
         result.about["files"] = _describe_files(task)
         if excluding:
@@ -142,7 +143,8 @@ def manifest_entry(result: Measured, split: str | None, tiles: int) -> dict[str,
         "path": result.files.frame,
         "state": result.state,
         "reason": result.reason,
-        "labels": list(result.labels),
+        "labels": list(result.curation.labels),
+        "note": result.curation.note,
         "split": split,
         **result.about,
         "objects": len(objects.boxes) if objects else 0,
