@@ -20,7 +20,7 @@ from satdet.detector import Detector, build_detector, find_weights, required_wei
 from satdet.detector.backbone import FrozenBatchNorm
 from satdet.detector.loading import load_pretrained
 from satdet.errors import WeightsError
-from satdet.training import export_model, files
+from satdet.training import export_model, files, load_model
 
 COCO_V1 = "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"
 COCO_V2 = "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"
@@ -192,6 +192,22 @@ def test_download_is_checked_against_its_hash(
 def _damage_truncate(path: Path) -> None:
     torch.save(_trained_resnet18(), path)
     path.write_bytes(path.read_bytes()[:10_000])
+
+
+def _damage_one_bit(path: Path) -> None:
+    torch.save(_trained_resnet18(), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _damage_old_format(path: Path) -> None:
+    torch.save({"weight": torch.zeros(9)}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def _damage_numbers_for_names(path: Path) -> None:
+    torch.save({1: torch.zeros(9)}, path)
 
 
 def _damage_other_network(path: Path) -> None:
@@ -383,6 +399,17 @@ def test_adapters_go_into_adapters_of_the_same_width_alone(tmp_path: Path) -> No
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", ["adapters", "lora"])
+def test_an_exported_model_has_its_adapters_and_corrections(tmp_path: Path, mode: Any) -> None:
+    freezing = FreezingConfig(mode=mode, width=4, rank=2, lora_scale=0.01)
+    source = _trained(freezing=freezing)
+    path = export_model(_checkpoint(tmp_path / "trial", source, freezing=freezing).parent)
+    restored, config = load_model(path)
+    assert config.detector.freezing == freezing
+    assert restored.state_dict().keys() == source.state_dict().keys()
+    _assert_detects_as(restored, source)
+
+
 def test_the_epsilon_of_coco_v1_goes_with_its_weights(tmp_path: Path) -> None:
     settings = {"backbone": "resnet50", "weights": "detector", "score_threshold": 0.0, "proposals_after_nms": 20}
     source = build_detector(DetectorConfig(**settings), initialise=False)
@@ -421,6 +448,9 @@ def test_a_path_is_looked_for_in_the_folder_of_weights_and_in_the_working_direct
     ("damage", "message"),
     [
         (_damage_truncate, "cannot be read as weights"),
+        (_damage_one_bit, "cannot be read as weights .wrong checksum"),
+        (_damage_old_format, "cannot be read as weights"),
+        (_damage_numbers_for_names, "holds no weights"),
         (_damage_other_network, "does not fit resnet18 v1 .*choose the configuration of its detector"),
         (_damage_not_a_state, "holds no weights"),
         (_damage_code, "cannot be read as weights"),

@@ -97,12 +97,11 @@ def rest_frozen_parts(module: nn.Module) -> None:
 
     Their batch norm then keeps its statistics, and no stochastic depth falls in them.
     """
-    trained = [parameter.requires_grad for parameter in module.parameters()]
-    if trained and not any(trained):
+    if any(parameter.requires_grad for parameter in module.parameters()):
+        for child in module.children():
+            rest_frozen_parts(child)
+    elif any(True for _ in module.parameters()):  # what has none does as the module around it
         module.eval()
-        return
-    for child in module.children():
-        rest_frozen_parts(child)
 
 
 def _is_ever_trained(name: str, config: DetectorConfig) -> bool:

@@ -1,7 +1,7 @@
 """Weights from a file into a detector that need not be the same: other classes, anchors, input channels or freezing."""
 
 import logging
-import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,14 +98,27 @@ def read_source(path: Path) -> Source:
         When the file is damaged or holds no weights.
     """
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged file makes torch raise almost anything
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"{path}: cannot be read as weights ({reason}); remove the file and get it again") from None
     state, config = _unwrap(content)
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not all(map(_is_entry, state.items())):
         raise WeightsError(f"{path}: holds no weights; remove the file and get it again")
     return Source(merge_low_rank(state), config)
+
+
+def _check_sums(path: Path) -> None:
+    """Raise BadZipFile if a part of the file is damaged; torch does not compare the checksums in its own format."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if (part := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"wrong checksum of {part}")
+
+
+def _is_entry(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def _unwrap(content: Any) -> tuple[Any, Mapping[str, Any]]:
