@@ -20,9 +20,10 @@ import satdet
 from satdet._parallel import available_cpus, map_in_processes
 from satdet.config import TilesConfig, flatten
 from satdet.data.boxes import clip_to_tile, visible_objects
+from satdet.data.earlier import earlier_sides
 from satdet.data.folder import Folder, describe_file, is_unchanged, scan_folder
 from satdet.data.labels import Curation, read_curation, unknown_labels
-from satdet.data.splits import split_frames
+from satdet.data.splits import Record, SplitFrame, split_frames
 from satdet.data.store import SPLITS, SplitName, TileStore, TileStoreWriter
 from satdet.data.tiling import tile_origins
 from satdet.errors import DataError, StorageError, TileStoreError
@@ -105,9 +106,11 @@ def prepare(
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.frames-") as scratch:
             tasks = _tasks(folder, curation, config, Path(scratch), strict)
             results = _measure_all(tasks, workers, progress)
-            _leave_out_duplicates(results, config)
+            record = earlier_sides(out, source, config)
+            _leave_out_duplicates(results, config, record)
+            splits, made_from["sides"] = _split(results, config, record)
             _check_used(results, source)
-            _write_store(out, config, results, tasks, made_from)
+            _write_store(out, results, tasks, splits, made_from)
     except OSError as error:
         raise StorageError(f"{out}: the tile store cannot be written ({error})") from error
     return TileStore.open(out)
@@ -174,20 +177,39 @@ def _measure_all(tasks: "Sequence[Task]", workers: int | None, progress: Progres
     return results
 
 
-def _leave_out_duplicates(results: "Sequence[Measured]", config: TilesConfig) -> None:
-    """Of frames that are the same, keep one with ground truth if there is one, and of those the first by its path."""
+def _leave_out_duplicates(results: "Sequence[Measured]", config: TilesConfig, record: Record) -> None:
+    """Of frames that are the same, keep one with ground truth if there is one; then one that was kept before."""
     from satdet.data.duplicates import find_duplicates
 
     readable = [result for result in results if result.fingerprint is not None]
     prints = [result.fingerprint for result in readable if result.fingerprint is not None]
-    order = sorted(
-        range(len(readable)), key=lambda place: (readable[place].state != "used", readable[place].files.frame)
-    )
+    preference = [(each.state != "used", each.files.key not in record, each.files.frame) for each in readable]
+    order = sorted(range(len(readable)), key=preference.__getitem__)
     for place, found in find_duplicates(prints, order, config.duplicate_correlation).items():
         same = readable[found.of].files.frame
         again = f"the same exposure as {same}, processed again (correlation of the noise {found.correlation:.2f})"
         readable[place].leave_out("duplicate", f"the same pixels as {same}" if found.same_pixels else again)
         readable[place].about["duplicate_of"] = same
+
+
+def _split(
+    results: "Sequence[Measured]", config: TilesConfig, record: Record
+) -> tuple[dict[str, SplitName], dict[str, SplitName]]:
+    """The split of every used frame by its path, and the record for later stores."""
+    used = [result for result in results if result.state == "used"]
+    frames = [
+        SplitFrame(
+            result.files.key,
+            result.about["julian_date"],
+            result.about["wcs"],
+            (result.about["height"], result.about["width"]),
+        )
+        for result in used
+    ]
+    sides = split_frames(frames, config, record)
+    for place, (one, other) in sides.bridging.items():
+        used[place].leave_out("excluded", f"sees the sky of {one} and {other}, which are in different splits")
+    return {used[place].files.frame: split for place, split in sides.splits.items()}, sides.record
 
 
 def _warnings(results: "Sequence[Measured]") -> list[str]:
@@ -212,17 +234,21 @@ def _check_used(results: "Sequence[Measured]", source: Path) -> None:
 
 
 def _write_store(
-    out: Path, config: TilesConfig, results: "Sequence[Measured]", tasks: "Sequence[Task]", made_from: dict[str, Any]
+    out: Path,
+    results: "Sequence[Measured]",
+    tasks: "Sequence[Task]",
+    splits: dict[str, SplitName],
+    made_from: dict[str, Any],
 ) -> None:
     from satdet.data.measuring import count_states, manifest_entry
 
-    splits = split_frames([result.files.key for result in results if result.state == "used"], config)
+    config = tasks[0].config
     counts: dict[str, Any] = {"frames": count_states(results)}
     counts |= {split: {"frames": 0, "tiles": 0, "objects": 0, "empty_tiles": 0} for split in SPLITS}
     entries = []
     with TileStoreWriter(out, config.size) as writer:
         for number, (result, task) in enumerate(zip(results, tasks, strict=True)):
-            split = splits.get(result.files.key) if result.state == "used" else None
+            split = splits.get(result.files.frame)
             objects = _cut(writer, result, task, number, split) if split else []
             if split:
                 counts[split]["frames"] += 1
