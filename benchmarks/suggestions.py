@@ -12,7 +12,7 @@ from pathlib import Path
 
 from satdet._parallel import available_cpus
 from satdet.curation.review import Review, review_folder
-from satdet.data.labels import read_labels
+from satdet.data.labels import read_curation
 from satdet.simulate import simulate_survey
 
 FRAMES, SEED = 300, 7
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     source = options.data / f"simulated-1024px-{FRAMES}-seed{SEED}"
     simulate_survey(source, frames=FRAMES, seed=SEED, workers=available_cpus())
-    reviews = review_folder(source, read_labels(source / "labels.csv"), workers=available_cpus())
+    reviews = review_folder(source, read_curation(source / "labels.csv"), workers=available_cpus())
     text = "\n".join(_lines(reviews)) + "\n"
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(text)
@@ -46,8 +46,8 @@ def _lines(reviews: Sequence[Review]) -> Iterator[str]:
     yield "|---|---:|---:|---:|---:|"
     for label in MEASURABLE:
         meant = BACKGROUND if label in BACKGROUND else {label}
-        have = [review for review in reviews if label in review.labels]
-        others = [review for review in reviews if not meant & set(review.labels)]
+        have = [review for review in reviews if label in review.given.labels]
+        others = [review for review in reviews if not meant & set(review.given.labels)]
         hits, false = (sum(bool(meant & _suggested(each)) for each in group) for group in (have, others))
         yield f"| {label} | {len(have)} | {hits} | {len(others)} | {false} |"
     empty = [review for review in reviews if review.measures is not None and review.measures.objects == 0]
@@ -56,8 +56,8 @@ def _lines(reviews: Sequence[Review]) -> Iterator[str]:
     yield f"| CATALOGUE (without rows) | {len(empty)} | {told} | {len(rest)} | " + (
         f"{sum('CATALOGUE' in _suggested(review) for review in rest)} |"
     )
-    clear = sum(not _suggested(review) for review in reviews if set(review.labels) <= {"OK", "GALAXY", "BINARY"})
-    sound = sum(set(review.labels) <= {"OK", "GALAXY", "BINARY"} for review in reviews)
+    clear = sum(not _suggested(review) for review in reviews if set(review.given.labels) <= {"OK", "GALAXY", "BINARY"})
+    sound = sum(set(review.given.labels) <= {"OK", "GALAXY", "BINARY"} for review in reviews)
     yield ""
     yield f"Nothing at all is suggested for {clear} of the {sound} frames that are labelled OK, GALAXY or BINARY alone."
     yield "GRADIENT and LIGHT count for each other. Frames labelled OK may hold a few bleeding stars in this"

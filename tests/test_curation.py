@@ -14,7 +14,7 @@ from satdet.curation.measures import measure_frame
 from satdet.curation.review import review_folder
 from satdet.curation.sheet import contact_sheet, suggestion_table
 from satdet.curation.suggestions import SuggestionRule, suggest
-from satdet.data.labels import read_labels
+from satdet.data.labels import read_curation, read_labels
 from satdet.simulate import simulate_survey
 from satdet.simulate.camera import expose
 from satdet.simulate.conditions import draw_conditions
@@ -130,7 +130,7 @@ def folder(tmp_path_factory):
 
 def test_every_frame_is_reviewed_and_none_is_touched(folder):
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    reviews = review_folder(folder, read_labels(folder / "labels.csv"))
+    reviews = review_folder(folder, read_curation(folder / "labels.csv"))
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
     assert len(reviews) == 6
     assert [review.error is None for review in reviews].count(False) == 1
@@ -141,7 +141,7 @@ def test_every_frame_is_reviewed_and_none_is_touched(folder):
 
 
 def test_the_page_is_complete_in_itself_and_escapes_what_it_is_given(folder):
-    reviews = review_folder(folder, read_labels(folder / "labels.csv"))
+    reviews = review_folder(folder, read_curation(folder / "labels.csv"))
     reviews[1] = dataclasses.replace(reviews[1], path="<script>alert(1)</script>", error='"><b>')
     page = contact_sheet("A <survey>", reviews)
     assert page.count("<article") == 6
@@ -150,6 +150,7 @@ def test_the_page_is_complete_in_itself_and_escapes_what_it_is_given(folder):
     assert "http" not in page.replace("http-equiv", "")
     assert page.count("data:image/jpeg;base64,") == 5
     assert 'data-other="[&quot;MINE&quot;]"' in page
+    assert 'value="good, really"' in page
 
 
 def test_the_command_writes_suggestions_in_the_form_of_a_label_file(folder, tmp_path, capsys):

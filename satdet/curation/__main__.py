@@ -43,12 +43,12 @@ def _review(options: argparse.Namespace) -> None:
     from satdet._parallel import available_cpus
     from satdet.curation.review import review_folder
     from satdet.curation.sheet import contact_sheet, suggestion_table
-    from satdet.data.labels import read_labels
+    from satdet.data.labels import read_curation
 
-    given = options.labels or options.source / _LABEL_FILE
-    labels = read_labels(given) if options.labels or given.exists() else {}
+    label_file = options.labels or options.source / _LABEL_FILE
+    given = read_curation(label_file) if options.labels or label_file.exists() else {}
     with progress_bar("looking at frames") as progress:
-        reviews = review_folder(options.source, labels, workers=options.workers or available_cpus(), progress=progress)
+        reviews = review_folder(options.source, given, workers=options.workers or available_cpus(), progress=progress)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / _SHEET).write_text(contact_sheet(f"Frames of {options.source.name}", reviews))
@@ -62,7 +62,7 @@ def _as_json(reviews: "Sequence[Review]") -> str:
     entries = [
         {
             "frame": review.name,
-            "labels": list(review.labels),
+            "labels": list(review.given.labels),
             "suggestions": [{"label": each.label, "reason": each.reason} for each in review.suggestions],
             "error": review.error,
         }

@@ -17,6 +17,7 @@ from satdet.data.boxes import Boxes, frame_objects
 from satdet.data.catalogues import read_catalogue
 from satdet.data.folder import FrameFiles, scan_folder
 from satdet.data.frames import Frame, NoiseUnits, read_frame, to_noise_units
+from satdet.data.labels import Curation
 from satdet.errors import CatalogueError, DataError
 
 Progress = Callable[[int, int], None]
@@ -24,6 +25,7 @@ Progress = Callable[[int, int], None]
 PICTURE_SIDE = 360
 """Largest side of a picture [px]."""
 _STRETCH_SIGMA = (-2.0, 8.0)
+_BACKGROUND_PERCENT = (5, 85)
 _MARK = (230, 159, 0)
 _QUALITY = 82
 
@@ -36,8 +38,8 @@ class Review:
     ----------
     name, path : str
         The frame's name, and its file within the folder.
-    labels : tuple of str
-        What the curator has already given it.
+    given : Curation
+        What the curator wrote about it so far.
     suggestions : list of Suggestion
     measures : Measures, optional
         None for a frame that cannot be read.
@@ -49,7 +51,7 @@ class Review:
 
     name: str
     path: str
-    labels: tuple[str, ...]
+    given: Curation
     suggestions: list[Suggestion] = field(default_factory=list)
     measures: Measures | None = None
     picture: bytes = b""
@@ -58,7 +60,7 @@ class Review:
 
 def review_folder(
     folder: Path,
-    labels: Mapping[str, tuple[str, ...]],
+    given: Mapping[str, Curation],
     rule: SuggestionRule | None = None,
     *,
     workers: int = 1,
@@ -70,8 +72,8 @@ def review_folder(
     ----------
     folder : Path
         Searched for frames with all its sub-folders.
-    labels : mapping
-        Labels already given, by frame.
+    given : mapping
+        What the curator wrote so far, by frame.
     rule : SuggestionRule, optional
         From where on something is suggested.
     workers : int
@@ -85,7 +87,7 @@ def review_folder(
         If there is no frame.
     """
     frames = scan_folder(folder).frames
-    look = functools.partial(_review, folder=folder, labels=dict(labels), rule=rule or SuggestionRule())
+    look = functools.partial(_review, folder=folder, given=dict(given), rule=rule or SuggestionRule())
     reviews = []
     for review in map_in_processes(look, frames, workers):
         reviews.append(review)
@@ -94,13 +96,13 @@ def review_folder(
     return reviews
 
 
-def _review(files: FrameFiles, folder: Path, labels: dict[str, tuple[str, ...]], rule: SuggestionRule) -> Review:
-    given = labels.get(files.name, ())
+def _review(files: FrameFiles, folder: Path, given: dict[str, Curation], rule: SuggestionRule) -> Review:
+    curation = given.get(files.name, Curation())
     try:
         frame = read_frame(folder / files.frame)
         noise_units = to_noise_units(frame, folder / files.frame)
     except DataError as error:
-        return Review(files.name, files.frame, given, error=str(error))
+        return Review(files.name, files.frame, curation, error=str(error))
     suggestions, boxes = [], np.empty((0, 4), dtype=np.float32)
     try:
         boxes = _boxes(files, folder, frame)
@@ -110,7 +112,7 @@ def _review(files: FrameFiles, folder: Path, labels: dict[str, tuple[str, ...]],
     measures = measure_frame(signal, _saturation(frame, noise_units), boxes)
     found = suggest(measures, rule)
     suggestions += [each for each in found if not (suggestions and each.label == "CATALOGUE")]
-    return Review(files.name, files.frame, given, suggestions, measures, _picture(signal, suggestions))
+    return Review(files.name, files.frame, curation, suggestions, measures, _picture(signal, suggestions))
 
 
 def _boxes(files: FrameFiles, folder: Path, frame: Frame) -> Boxes:
@@ -134,8 +136,10 @@ def _picture(signal: npt.NDArray[np.float32], suggestions: list[Suggestion]) -> 
     step = max(1, -(-max(height, width) // PICTURE_SIDE))
     rows, columns = height // step, width // step
     bins = signal[: rows * step, : columns * step].reshape(rows, step, columns, step).max(axis=(1, 3))
-    low, high = _STRETCH_SIGMA
-    grey = np.clip((bins - low - np.log(step)) / (high - low), 0, 1)  # the largest of many noisy pixels lies higher
+    bins = bins - np.float32(np.log(step))  # the largest of many noisy pixels lies higher
+    dark, bright = np.percentile(bins, _BACKGROUND_PERCENT)
+    low, high = min(_STRETCH_SIGMA[0], dark), max(_STRETCH_SIGMA[1], bright)  # an uneven background is to be seen
+    grey = np.clip((bins - low) / (high - low), 0, 1)
     picture = Image.fromarray((255 * grey[::-1]).astype(np.uint8)).convert("RGB")
     draw = ImageDraw.Draw(picture)
     for suggestion in suggestions:

@@ -97,13 +97,14 @@ def _button(value: str, text: str, *, pressed: bool = False) -> str:
 
 def _card(review: Review) -> str:
     suggested = " ".join(_labels(review)) or "none"
-    other = [label for label in review.labels if label not in KNOWN_LABELS]
+    other = [label for label in review.given.labels if label not in KNOWN_LABELS]
     return (
         f'<article data-frame="{html.escape(review.name)}" data-suggested="{suggested}" '
         f'data-other="{html.escape(json.dumps(other))}"><h2>{html.escape(review.path)}</h2>'
         f"{_image(review)}{_reasons(review)}{_figures(review)}"
-        f"<fieldset>{''.join(_tick(label, label in review.labels) for label in KNOWN_LABELS)}"
-        '<input type="text" placeholder="note" aria-label="note"></fieldset></article>'
+        f"<fieldset>{''.join(_tick(label, label in review.given.labels) for label in KNOWN_LABELS)}"
+        f'<input type="text" placeholder="note" aria-label="note" value="{html.escape(review.given.note)}">'
+        "</fieldset></article>"
     )
 
 
