@@ -27,7 +27,7 @@ _WIDTH_INCHES = 12.0
 _DPI = 100
 _MARGIN_INCHES, _LINE_INCHES = 0.45, 0.16
 _STRETCH_SIGMA = (-1.5, 8.0)
-_TRUTH_POINTS, _DETECTION_POINTS = 2.6, 1.2
+_TRUTH_POINTS, _DETECTION_POINTS, _IGNORED_POINTS = 2.6, 1.2, 1.6
 _SCORES_SHOWN = 25
 _FOCUS_GAP = 1.5  # px between the box that a picture is about and the line around it
 _IGNORED_STYLE: _LineStyle = ":"
@@ -85,6 +85,8 @@ class FramePicture:
         (m, 4) detected boxes.
     title : str
         Written above the frame.
+    ignored : ndarray, optional
+        (k, 4) boxes of catalogue rows that are neither object nor background.
     """
 
     image: npt.NDArray[Any]
@@ -92,6 +94,7 @@ class FramePicture:
     truth: npt.NDArray[Any] | None
     detections: npt.NDArray[Any]
     title: str
+    ignored: npt.NDArray[Any] | None = None
 
 
 def draw_detections(path: Path, tiles: Sequence[TilePicture]) -> None:
@@ -120,8 +123,8 @@ def draw_detections(path: Path, tiles: Sequence[TilePicture]) -> None:
 def draw_frame(path: Path, picture: FramePicture) -> None:
     """Draw a frame into a PNG file, one pixel of it on one of the picture, or on as many or few as make it readable.
 
-    The boxes of the catalogue are thick and blue, detections on them thin and orange. Row 0 of the frame is at the
-    bottom.
+    The boxes of the catalogue are thick and blue, detections on them thin and orange, ignored rows dotted. Row 0 of
+    the frame is at the bottom.
 
     Parameters
     ----------
@@ -141,6 +144,8 @@ def draw_frame(path: Path, picture: FramePicture) -> None:
     low, high = picture.limits
     grey = np.clip((np.nan_to_num(picture.image.astype(np.float32), nan=low) - low) / ((high - low) or 1.0), 0, 1)
     _show(axes, grey)
+    if picture.ignored is not None:
+        _draw_boxes(axes, picture.ignored, IGNORED_COLOUR, _IGNORED_POINTS, style=_IGNORED_STYLE)
     if picture.truth is not None:
         _draw_boxes(axes, picture.truth, TRUTH_COLOUR, _TRUTH_POINTS)
     _draw_boxes(axes, picture.detections, DETECTION_COLOUR, _DETECTION_POINTS)
@@ -181,7 +186,7 @@ def _figure(columns: int, rows: int, *, title_lines: int) -> "Figure":
 def _draw_tile(axes: "Axes", tile: TilePicture) -> None:
     _show(axes, _stretch(tile.image))
     if tile.ignored is not None:
-        _draw_boxes(axes, tile.ignored, IGNORED_COLOUR, _DETECTION_POINTS, style=_IGNORED_STYLE)
+        _draw_boxes(axes, tile.ignored, IGNORED_COLOUR, _IGNORED_POINTS, style=_IGNORED_STYLE)
     _draw_boxes(axes, tile.truth, TRUTH_COLOUR, _TRUTH_POINTS)
     _draw_boxes(axes, tile.detections, DETECTION_COLOUR, _DETECTION_POINTS)
     if tile.focus is not None:
@@ -227,12 +232,14 @@ def _draw_scores(axes: "Axes", tile: TilePicture) -> None:
 
 def _add_legend(figure: "Figure", *, ignored: bool) -> None:
     entries: list[_Entry] = [("catalogue", TRUTH_COLOUR, _TRUTH_POINTS, "-")]
-    entries += [("ignored region", IGNORED_COLOUR, _DETECTION_POINTS, _IGNORED_STYLE)] if ignored else []
+    entries += [("ignored region", IGNORED_COLOUR, _IGNORED_POINTS, _IGNORED_STYLE)] if ignored else []
     _legend(figure, [*entries, ("detected, with score", DETECTION_COLOUR, _DETECTION_POINTS, "-")])
 
 
 def _add_frame_legend(figure: "Figure", picture: FramePicture) -> None:
     entries: list[_Entry] = [(f"{len(picture.detections)} detected", DETECTION_COLOUR, _DETECTION_POINTS, "-")]
+    if picture.ignored is not None and len(picture.ignored):
+        entries.insert(0, (f"{len(picture.ignored)} ignored", IGNORED_COLOUR, _IGNORED_POINTS, _IGNORED_STYLE))
     if picture.truth is not None:
         entries.insert(0, (f"{len(picture.truth)} in the catalogue", TRUTH_COLOUR, _TRUTH_POINTS, "-"))
     _legend(figure, entries)

@@ -12,9 +12,7 @@ from satdet._cli import progress_bar, run_command
 from satdet.errors import DataError, StorageError, UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
+    from satdet.data.boxes import FrameObjects
     from satdet.predict.detections import Detections
     from satdet.predict.predictor import Predictor
 
@@ -107,21 +105,19 @@ def _predict_frame(path: Path, predictor: "Predictor", options: argparse.Namespa
     if truth is not None:
         from satdet.predict.catalogue import count_found
 
-        entry |= {"objects": len(truth), "found": count_found(detections, truth)}
+        entry |= {"objects": len(truth.boxes), "found": count_found(detections, truth.boxes)}
     return entry | {"seconds": round(time.perf_counter() - started, 3)}
 
 
-def _catalogue(
-    path: Path, detections: "Detections", predictor: "Predictor", choice: str
-) -> "npt.NDArray[np.float32] | None":
-    """The boxes of the frame's catalogue; one that was not asked for and cannot be used is only warned of."""
-    from satdet.predict.catalogue import catalogue_boxes, find_catalogue
+def _catalogue(path: Path, detections: "Detections", predictor: "Predictor", choice: str) -> "FrameObjects | None":
+    """What the frame's catalogue says; one that was not asked for and cannot be used is only warned of."""
+    from satdet.predict.catalogue import catalogue_objects, find_catalogue
 
     catalogue = find_catalogue(path) if choice == "auto" else Path(choice)
     if catalogue is None:
         return None
     try:
-        return catalogue_boxes(catalogue, detections, predictor.model.config.tiles.box)
+        return catalogue_objects(catalogue, detections, predictor.model.config.tiles.box)
     except DataError as error:
         if choice != "auto":
             raise
@@ -129,7 +125,7 @@ def _catalogue(
         return None
 
 
-def _write(folder: Path, detections: "Detections", truth: "npt.NDArray[np.float32] | None") -> Iterator[Path]:
+def _write(folder: Path, detections: "Detections", truth: "FrameObjects | None") -> Iterator[Path]:
     from satdet.predict.formats import write_catalogue, write_csv, write_picture, write_regions
 
     stem = folder / f"{detections.name}_satdet"

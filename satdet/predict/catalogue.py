@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from satdet.config import BoxConfig
-from satdet.data.boxes import frame_objects
+from satdet.data.boxes import FrameObjects, frame_objects
 from satdet.data.catalogues import read_catalogue
 from satdet.data.folder import CATALOGUE_ENDINGS
 from satdet.data.labels import frame_name
@@ -21,8 +21,8 @@ def find_catalogue(frame: Path) -> Path | None:
     return next((path for path in beside if path.is_file()), None)
 
 
-def catalogue_boxes(path: Path, detections: Detections, rule: BoxConfig) -> npt.NDArray[np.float32]:
-    """The boxes (n, 4) [px] of the objects in the frame's catalogue, by the rule of the detector's training.
+def catalogue_objects(path: Path, detections: Detections, rule: BoxConfig) -> FrameObjects:
+    """The objects and ignored rows of the frame's catalogue, by the rule of the detector's training.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def catalogue_boxes(path: Path, detections: Detections, rule: BoxConfig) -> npt.
     catalogue = read_catalogue(path)
     if not np.isfinite(detections.pixel_scale):
         raise CatalogueError(f"{path}: no boxes from it, since the header of {detections.name} has no pixel scale")
-    return frame_objects(catalogue, detections.pixel_scale, detections.shape, rule).boxes
+    return frame_objects(catalogue, detections.pixel_scale, detections.shape, rule)
 
 
 def count_found(detections: Detections, objects: npt.NDArray[np.float32]) -> int:

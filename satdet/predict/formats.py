@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from satdet.data.boxes import FrameObjects
 from satdet.pictures import FramePicture, draw_frame
 from satdet.predict.detections import Detections
 from satdet.training.files import write_text
@@ -71,10 +72,11 @@ def write_regions(path: Path, detections: Detections, *, sky: bool = False) -> N
     write_text(path, "\n".join(lines) + "\n")
 
 
-def write_picture(path: Path, detections: Detections, truth: npt.NDArray[np.float32] | None = None) -> None:
-    """Draw the frame between its zscale limits with the detections, and a catalogue's boxes `truth` (n, 4) [px]."""
+def write_picture(path: Path, detections: Detections, catalogue: FrameObjects | None = None) -> None:
+    """Draw the frame between its zscale limits with the detections, and the boxes of a catalogue if there is one."""
     frame = detections.noise_units
-    draw_frame(path, FramePicture(frame.pixels, frame.zscale, truth, detections.boxes, detections.name))
+    truth, ignored = (catalogue.boxes, catalogue.ignored) if catalogue is not None else (None, None)
+    draw_frame(path, FramePicture(frame.pixels, frame.zscale, truth, detections.boxes, detections.name, ignored))
 
 
 def _columns(detections: Detections) -> Iterator[_Column]:
