@@ -83,6 +83,16 @@ class TestMalformedFrames:
         with pytest.raises(FrameError, match="unreadable"):
             read_frame(tmp_path / "none.fits.gz")
 
+    def test_pixels_that_do_not_match_their_checksum(self, tmp_path):
+        image = fits.CompImageHDU(COUNTS.astype(np.int16), fits.Header(sky_cards("CD")))
+        fits.HDUList([fits.PrimaryHDU(), image]).writeto(tmp_path / "a.fits.fz", checksum=True)
+        assert np.array_equal(read_frame(tmp_path / "a.fits.fz").pixels, COUNTS)
+        content = bytearray((tmp_path / "a.fits.fz").read_bytes())
+        content[-1500] ^= 1
+        (tmp_path / "a.fits.fz").write_bytes(content)
+        with pytest.raises(FrameError, match="do not match their DATASUM"):
+            read_frame(tmp_path / "a.fits.fz")
+
     def test_a_file_that_fills_the_memory(self, tmp_path):
         path = tmp_path / "bomb.fits.gz"
         with gzip.open(path, "wb", compresslevel=1) as file:

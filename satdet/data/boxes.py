@@ -48,6 +48,7 @@ def frame_objects(catalogue: Catalogue, pixel_scale: float, shape: tuple[int, in
     reasons = {
         "position or size not finite": ~np.isfinite(boxes).all(axis=1),
         "FWHM_WORLD not above 0": ~(catalogue.fwhm > 0),
+        "box larger than the frame": boxes[:, 2] - boxes[:, 0] > max(shape),
         "outside the frame": ~_overlaps(boxes, shape),
         "FLUX_RADIUS out of range": sound & ~_radius_is_sound(catalogue, rule),
     }

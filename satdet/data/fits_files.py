@@ -19,6 +19,7 @@ from satdet.errors import FrameError
 Pixels = npt.NDArray[np.float32]
 
 _FIRST_CARD = b"SIMPLE  ="
+_BAD_SUM = "Datasum verification failed"
 _MOST_PIXELS = 20_000 * 20_000
 _BYTES_A_PIXEL = 4
 
@@ -47,12 +48,14 @@ def read_image(path: Path) -> tuple[fits.Header, Pixels]:
     if not content.startswith(_FIRST_CARD):
         raise FrameError(f"{path}: not a FITS file; it begins with {bytes(content[:8])!r}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(record=True) as complaints:
+            warnings.simplefilter("always")
             # Without uint, a BLANK in unsigned integers would not be found: it is that of the integers in the file.
-            with fits.open(io.BytesIO(content), uint=False) as hdus:
+            with fits.open(io.BytesIO(content), uint=False, checksum=True) as hdus:
                 image = _first_image(hdus, path)
                 _check_size(image, len(content), path)
+                if any(_BAD_SUM in str(complaint.message) for complaint in complaints):
+                    raise FrameError(f"{path}: the pixels do not match their DATASUM; fetch it again")
                 pixels = np.asarray(image.data)
                 pixels = pixels.reshape(pixels.shape[-2:])
                 with np.errstate(all="ignore"):

@@ -69,10 +69,10 @@ def exposure_time(header: fits.Header) -> float | None:
 def julian_date(header: fits.Header) -> float | None:
     """Julian date of the exposure, from JD, MJD-OBS or DATE-OBS (with TIME-OBS or UT); None if there is none."""
     for key, zero in _JULIAN_DATES:
-        value = _finite(header.get(key))
+        value = _finite(_value(header, key))
         if value:
             return value + zero
-    date, time = str(header.get("DATE-OBS", "")), str(header.get("TIME-OBS", header.get("UT", "")))
+    date, time = str(_value(header, "DATE-OBS")), str(_value(header, "TIME-OBS") or _value(header, "UT"))
     for text in (f"{date}T{time}", date):
         try:
             start = datetime.fromisoformat(text).replace(tzinfo=None)
@@ -85,7 +85,7 @@ def julian_date(header: fits.Header) -> float | None:
 
 def wcs_cards(header: fits.Header) -> Cards:
     """The cards that place the image on the sky, as they stand."""
-    cards = {key: header[key] for key in header if _WCS_CARD.fullmatch(key)}
+    cards = {key: _value(header, key) for key in header if _WCS_CARD.fullmatch(key)}
     return {key: value for key, value in cards.items() if isinstance(value, (int, float, str)) and _is_sound(value)}
 
 
@@ -106,8 +106,18 @@ def world_coordinates(cards: Mapping[str, Any]) -> WCS | None:
 
 
 def _first_positive(header: fits.Header, keys: tuple[str, ...]) -> float | None:
-    values = (_finite(header.get(key)) for key in keys)
+    values = (_finite(_value(header, key)) for key in keys)
     return next((value for value in values if value is not None and value > 0), None)
+
+
+def _value(header: fits.Header, key: str) -> Any:
+    """A card's value, None if there is no such card; as text if it is none that FITS allows, such as NaN."""
+    try:
+        return header.get(key)
+    except fits.VerifyError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return str(header.cards[key]).partition("=")[2].strip(" '")
 
 
 def _finite(value: Any) -> float | None:
@@ -126,7 +136,7 @@ def _is_sound(value: float | str) -> bool:
 
 
 def _number(header: fits.Header, key: str, default: float, path: Path) -> float:
-    value: Any = header.get(key, default)
+    value = _value(header, key) if key in header else default
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     raise FrameError(f"{path}: {key} = {value!r} is not a number")

@@ -127,8 +127,8 @@ def _header_numbers(lines: Sequence[str], path: Path) -> dict[str, int]:
     """A header's names and numbers: of SExtractor's lines '# number name comment [unit]', one a column, from 1."""
     starts: dict[str, int] = {}
     for line in lines:
-        match = _HEADER_LINE.match(line)
-        if match is None:
+        match = line.startswith("#") and _HEADER_LINE.match(line)
+        if not match:
             continue
         name, number = match[2], int(match[1])
         if name in starts or number in starts.values() or number < 1:
