@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 STORAGE ?= runs
 BIN := .venv/bin
 
-.PHONY: env demo test check format ui lock clean
+.PHONY: env demo test check format ui lock proofs clean
 
 env: .venv/.ready
 
@@ -31,6 +31,15 @@ format: env
 
 ui: env
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow.db --host 127.0.0.1 --port 5000
+
+# What docs/detector.md shows; each can be run alone.
+proofs: env
+	$(BIN)/python -m benchmarks.parameter_table
+	$(BIN)/python -m benchmarks.malformed_corpus
+	$(BIN)/python -m benchmarks.suggestions --data $(STORAGE)/data
+	$(BIN)/python -m benchmarks.from_scratch --data $(STORAGE)/data --model $(STORAGE)/from_scratch.pt
+	$(BIN)/python -m benchmarks.nms_grid
+	$(BIN)/python -m benchmarks.detector_pictures --data $(STORAGE)/data --checkpoint $(STORAGE)/from_scratch.pt
 
 # Resolve the newest versions that pyproject.toml allows, for all platforms and Python versions at once.
 lock: env
