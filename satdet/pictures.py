@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,8 +33,8 @@ _FOCUS_GAP = 1.5  # px between the box that a picture is about and the line arou
 _IGNORED_STYLE: _LineStyle = ":"
 _SMALLEST_FRAME, _LARGEST_FRAME = 900, 2400
 """Longest side of a drawn frame [px of the picture]."""
-_NARROWEST, _STRIP = 400, 40
-"""Width that title and legend need, and height of each [px]."""
+_NARROWEST, _STRIP, _TEXT_WIDTH, _LEGEND_POINTS = 400, 40, 1100, 9
+"""Width that title and legend need, and height of each [px]; they grow with pictures wider than the third."""
 _COLOURS = 64  # of the file's palette: noise of all greys would take megabytes
 
 
@@ -137,20 +137,20 @@ def draw_frame(path: Path, picture: FramePicture) -> None:
     height, width = picture.image.shape
     zoom = min(max(1, math.ceil(_SMALLEST_FRAME / max(height, width))), _LARGEST_FRAME / max(height, width))
     across, up = max(_NARROWEST, width * zoom), height * zoom
-    total = up + 2 * _STRIP
+    larger = max(1.0, across / _TEXT_WIDTH)
+    strip = round(_STRIP * larger)
+    total = up + 2 * strip
     figure = Figure(figsize=(across / _DPI, total / _DPI), dpi=_DPI, facecolor="white")
     share = width * zoom / across
-    axes = figure.add_axes(((1 - share) / 2, _STRIP / total, share, up / total))
+    axes = figure.add_axes(((1 - share) / 2, strip / total, share, up / total))
     low, high = picture.limits
     grey = np.clip((np.nan_to_num(picture.image.astype(np.float32), nan=low) - low) / ((high - low) or 1.0), 0, 1)
     _show(axes, grey)
-    if picture.ignored is not None:
-        _draw_boxes(axes, picture.ignored, IGNORED_COLOUR, _IGNORED_POINTS, style=_IGNORED_STYLE)
-    if picture.truth is not None:
-        _draw_boxes(axes, picture.truth, TRUTH_COLOUR, _TRUTH_POINTS)
-    _draw_boxes(axes, picture.detections, DETECTION_COLOUR, _DETECTION_POINTS)
-    figure.text(0.5, 1 - _STRIP / total / 2, picture.title, ha="center", va="center", fontsize=11)
-    _add_frame_legend(figure, picture)
+    layers = list(_frame_layers(picture, fine=zoom < 2))
+    for boxes, (_, colour, points, style) in layers:
+        _draw_boxes(axes, boxes, colour, points, style=style)
+    figure.text(0.5, 1 - strip / total / 2, picture.title, ha="center", va="center", fontsize=11 * larger)
+    _legend(figure, [entry for _, entry in layers], fontsize=_LEGEND_POINTS * larger)
     save_figure(path, figure)
 
 
@@ -236,16 +236,20 @@ def _add_legend(figure: "Figure", *, ignored: bool) -> None:
     _legend(figure, [*entries, ("detected, with score", DETECTION_COLOUR, _DETECTION_POINTS, "-")])
 
 
-def _add_frame_legend(figure: "Figure", picture: FramePicture) -> None:
-    entries: list[_Entry] = [(f"{len(picture.detections)} detected", DETECTION_COLOUR, _DETECTION_POINTS, "-")]
+def _frame_layers(picture: FramePicture, *, fine: bool) -> Iterator[tuple[npt.NDArray[Any], _Entry]]:
+    """The boxes to draw one upon the other; with fine lines where an object has few pixels of the picture."""
+    thinner = 0.6 if fine else 1.0
     if picture.ignored is not None and len(picture.ignored):
-        entries.insert(0, (f"{len(picture.ignored)} ignored", IGNORED_COLOUR, _IGNORED_POINTS, _IGNORED_STYLE))
+        label = f"{len(picture.ignored)} ignored"
+        yield picture.ignored, (label, IGNORED_COLOUR, _IGNORED_POINTS, _IGNORED_STYLE)
     if picture.truth is not None:
-        entries.insert(0, (f"{len(picture.truth)} in the catalogue", TRUTH_COLOUR, _TRUTH_POINTS, "-"))
-    _legend(figure, entries)
+        label = f"{len(picture.truth)} in the catalogue"
+        yield picture.truth, (label, TRUTH_COLOUR, _TRUTH_POINTS * thinner, "-")
+    label = f"{len(picture.detections)} detected"
+    yield picture.detections, (label, DETECTION_COLOUR, _DETECTION_POINTS * thinner, "-")
 
 
-def _legend(figure: "Figure", entries: Sequence[_Entry]) -> None:
+def _legend(figure: "Figure", entries: Sequence[_Entry], *, fontsize: float = _LEGEND_POINTS) -> None:
     """Text, colour, line width and style of each kind of box, on one line at the bottom."""
     from matplotlib.patches import Patch
 
@@ -253,4 +257,4 @@ def _legend(figure: "Figure", entries: Sequence[_Entry]) -> None:
         Patch(facecolor="none", edgecolor=colour, linewidth=points, linestyle=style, label=label)
         for label, colour, points, style in entries
     ]
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=9, frameon=False)
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=fontsize, frameon=False)

@@ -57,7 +57,7 @@ def _count(path: Path, colour: str) -> int:
 
 @pytest.mark.parametrize(
     ("shape", "size"),
-    [((2048, 2048), (2048, 2128)), ((100, 300), (900, 380)), ((4000, 1000), (600, 2480)), ((9, 2), (400, 980))],
+    [((2048, 2048), (2048, 2196)), ((100, 300), (900, 380)), ((4000, 1000), (600, 2480)), ((9, 2), (400, 980))],
 )
 def test_a_frame_is_drawn_pixel_by_pixel_within_readable_sizes(
     tmp_path: Path, shape: tuple[int, int], size: tuple[int, int]

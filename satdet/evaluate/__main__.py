@@ -1,9 +1,10 @@
 """``python -m satdet.evaluate``: measure a trained detector on tiles, at many thresholds in one pass."""
 
 import argparse
+import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,23 +102,16 @@ def _store(options: argparse.Namespace, model: "Model") -> "TileStore":
 def _batches(
     tiles: "TileDataset", model: "Model", batch_size: int | None, progress: Callable[[int, int], None]
 ) -> "Iterator[Batch]":
-    import dataclasses
-
     from satdet.data.loading import evaluation_loader
 
     config = model.config.evaluation
     if batch_size is not None:
         config = dataclasses.replace(config, batch_size=batch_size)
     done = 0
-    for images, targets in _typed(evaluation_loader(tiles, config, pin_memory=model.device.type == "cuda")):
+    for images, targets in evaluation_loader(tiles, config, pin_memory=model.device.type == "cuda"):
         yield images, targets
         done += len(images)
         progress(done, len(tiles))
-
-
-def _typed(loader: Any) -> "Iterable[Batch]":
-    batches: Iterable[Batch] = loader
-    return batches
 
 
 def _write(
