@@ -95,11 +95,10 @@ def world_coordinates(cards: Mapping[str, Any]) -> WCS | None:
     Its pixels count from 0 in ``wcs_pix2world(x, y, 0)``, the first pixel's centre being 0; from 1 with ``1``, as in a
     catalogue.
     """
-    header = fits.Header(list(cards.items()))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            world = WCS(header, naxis=2, fix=False)
+            world = WCS(fits.Header(list(cards.items())), naxis=2, fix=False)
             return world if world.has_celestial and math.isfinite(float(world.wcs_pix2world(1, 1, 1)[0])) else None
     except Exception:  # wcslib has an error class for every way of being wrong, and astropy adds its own
         return None
@@ -115,9 +114,16 @@ def _value(header: fits.Header, key: str) -> Any:
     try:
         return header.get(key)
     except fits.VerifyError:
+        return _text(header, key)
+
+
+def _text(header: fits.Header, key: str) -> str:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return str(header.cards[key]).partition("=")[2].strip(" '")
+    except ValueError:  # not even printable
+        return "?"
 
 
 def _finite(value: Any) -> float | None:

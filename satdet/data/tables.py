@@ -105,7 +105,7 @@ class _Rows:
         except ValueError:
             if name not in needed:
                 return column.astype(str)
-        row, cell = next((row, cell) for row, cell in enumerate(column.ravel()) if not _is_number(cell))
+        row, cell = next((row, cell) for (row, _), cell in np.ndenumerate(cells) if not _is_number(cell))
         raise CatalogueError(f"{self._where(row)}: {name} = {cell[:_SHOWN]!r} is not a number")
 
     def _short_row(self, row: int, found: int, width: int) -> CatalogueError:
