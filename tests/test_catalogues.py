@@ -195,7 +195,7 @@ class TestDamaged:
 
     def test_a_vector_that_holds_something_not_a_number_is_named_with_its_line(self, tmp_path):
         (tmp_path / "a.cat").write_text("# 1 X_IMAGE\n1 2 3\n4 5 six\n")
-        with pytest.raises(CatalogueError, match="a.cat line 3: X_IMAGE = 'six' is not a number"):
+        with pytest.raises(CatalogueError, match=r"a.cat line 3: X_IMAGE = 'six' is not a number"):
             read_catalogue(tmp_path / "a.cat")
 
     @pytest.mark.parametrize("content", [b"1 2 3\n", b"\x00\xff\xfe\n", b"# a remark\n", b"a,b\n1,2\n"])

@@ -23,6 +23,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from satdet.data.tiling import tile_cards
 from satdet.errors import TileStoreError
 
 FORMAT = 2
@@ -144,6 +145,10 @@ class TileSplit:
         """Column and row of the tile's first pixel in its frame, 0-based."""
         row = self.store._table[self.indices[position]]
         return int(row["x"]), int(row["y"])
+
+    def cards(self, position: int) -> dict[str, Any]:
+        """The header cards that place the tile on the sky, see `tile_cards`."""
+        return tile_cards(self.frame(position)["wcs"], self.origin(position))
 
 
 class TileStoreWriter:
