@@ -9,7 +9,8 @@ from satdet.config import BoxConfig, TilesConfig
 from satdet.data.boxes import clip_to_tile
 from satdet.data.ingest import prepare
 from satdet.data.store import TileStore
-from tests.surveys import CONFIG, SCALE, write_pair
+from satdet.simulate import simulate_survey
+from tests.surveys import CONFIG, SCALE, all_tiles, write_pair
 
 
 class TestBoxes:
@@ -97,3 +98,49 @@ class TestBoxes:
         kept, regions = clip_to_tile(boxes + corner, ignored + corner, (100, 200), 64, 0.4)
         assert kept.tolist() == [[10, 10, 20, 20], [0, 0, 5, 10]]
         assert regions.tolist() == [[60, 60, 64, 64], [0, 0, 3, 10]]
+
+
+TILE = 256
+
+
+@pytest.fixture(scope="module")
+def stars(tmp_path_factory):
+    """Frames whose stars' true positions are known."""
+    folder = tmp_path_factory.mktemp("stars")
+    simulate_survey(folder, frames=6, seed=4, size=512, truth=True)
+    return folder
+
+
+def centre_errors(stars: Path, out: Path) -> np.ndarray:
+    """Distances [px] from the centres of whole boxes to the stars in them, bright ones that stand alone, (n, 2)."""
+    errors = []
+    for split, position in all_tiles(prepare(stars, TilesConfig(size=TILE), out)):
+        entry, origin = split.frame(position), np.array(split.origin(position))
+        truth = np.loadtxt(stars / f"{entry['name']}_truth.csv", delimiter=",", skiprows=1)
+        # The centre of the first pixel is 1 in the truth and 0.5 in edge coordinates.
+        places = truth[:, :2] - 0.5 - origin
+        apart = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + 99 * np.eye(len(places))
+        alone = (apart.min(axis=1) > 12) & (truth[:, 2] > 400 * entry["rms"])
+        for x1, y1, x2, y2 in split.boxes(position):
+            if min(x1, y1) <= 0 or max(x2, y2) >= TILE or x2 - x1 > 30:
+                continue
+            offsets = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) - places
+            nearest = np.hypot(*offsets.T).argmin()
+            if np.hypot(*offsets[nearest]) < 2 and alone[nearest]:
+                errors.append(offsets[nearest])
+    return np.array(errors)
+
+
+class TestAgainstTheTruth:
+    def test_boxes_are_centred_on_the_true_stars(self, stars, tmp_path):
+        errors = centre_errors(stars, tmp_path / "store")
+        assert len(errors) > 40
+        assert np.median(np.hypot(*errors.T)) <= 0.05
+        assert np.abs(np.median(errors, axis=0)).max() < 0.02
+
+    @pytest.mark.parametrize("correction", [0.0, 1.0])
+    def test_without_the_half_pixel_they_are_not(self, stars, tmp_path, monkeypatch, correction):
+        monkeypatch.setattr("satdet.data.boxes._FIRST_CENTRE", correction)
+        errors = centre_errors(stars, tmp_path / "store")
+        assert len(errors) > 40
+        assert np.median(np.hypot(*errors.T)) > 0.6

@@ -80,27 +80,6 @@ class TestStore:
             expected = (counts - entry["background"]) / entry["rms"]
             assert np.allclose(rebuilt, np.clip(expected, -60000, 60000), rtol=2e-3, atol=2e-3)
 
-    def test_boxes_are_centred_on_the_true_stars(self, tmp_path):
-        survey, size = tmp_path / "in", 256
-        simulate_survey(survey, frames=6, seed=4, size=512, truth=True)
-        store = prepare(survey, TilesConfig(size=size), tmp_path / "store")
-        errors = []
-        for split, position in all_tiles(store):
-            entry, origin = split.frame(position), np.array(split.origin(position))
-            truth = np.loadtxt(survey / f"{entry['name']}_truth.csv", delimiter=",", skiprows=1)
-            stars = truth[:, :2] - 0.5 - origin
-            apart = np.hypot(*(stars[:, None] - stars[None]).transpose(2, 0, 1)) + 99 * np.eye(len(stars))
-            bright = truth[:, 2] > 400 * entry["rms"]
-            for x1, y1, x2, y2 in split.boxes(position):
-                if x1 <= 0 or y1 <= 0 or x2 >= size or y2 >= size or x2 - x1 > 30:
-                    continue
-                distance = np.hypot(*(stars - [(x1 + x2) / 2, (y1 + y2) / 2]).T)
-                nearest = distance.argmin()
-                if distance[nearest] < 2 and apart[nearest].min() > 12 and bright[nearest]:
-                    errors.append(distance[nearest])
-        assert len(errors) > 40
-        assert np.median(errors) <= 0.05
-
     def test_every_box_has_the_magnitude_of_its_row(self, tmp_path):
         rows = [
             {"X_IMAGE": 20, "MAG_CALIB": 15.25},
