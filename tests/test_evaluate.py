@@ -213,12 +213,17 @@ def test_command_prints_a_table_and_writes_numbers_and_pictures(tmp_path, capsys
 
 def test_command_prints_json(capsys, checkpoint, store):
     status, printed, _ = run(
-        capsys, "--checkpoint", checkpoint, "--tiles", store.path, "--split", "all", "--score", "0.05", "0.47", "--json"
-    )
+        capsys, "--checkpoint", checkpoint, "--tiles", store.path, "--split", "all", "--score", "0.05", "0.47",
+        "--json", "--check",
+    )  # fmt: skip
     results = json.loads(printed)
     assert status == 0
     assert results["number_of_tiles"] == 11
     assert [cell["score_threshold"] for cell in results["cells"]] == [0.05, 0.47]
+    for cell in results["cells"]:
+        assert cell["torchmetrics"]["map_50"] > 0
+        for name, value in cell["torchmetrics"].items():
+            assert cell["metrics"][name] == pytest.approx(value, abs=1e-6), name
 
 
 def test_frames_are_cut_by_the_checkpoint_s_own_rule(tmp_path, capsys, monkeypatch, checkpoint):

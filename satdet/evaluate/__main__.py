@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--pictures", type=float, nargs="+", default=[], metavar="T",
                         help="draw the same tiles at these of the NMS thresholds")  # fmt: skip
     output.add_argument("--failures", type=int, default=0, metavar="N", help="draw the N worst failures of each kind")
+    output.add_argument("--check", action="store_true", help="also by torchmetrics, for comparison")
     output.add_argument("--json", action="store_true", help="results.json on standard output")
     parser.add_argument("--batch", type=int, metavar="N", help="tiles a forward pass (default: the checkpoint's)")
     parser.add_argument("--device", metavar="D", help="default: cuda if there is one, else cpu")
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 def _evaluate(options: argparse.Namespace) -> None:
     from satdet.evaluate.data import evaluation_tiles
     from satdet.evaluate.grid import evaluate_grid, grid_cells
-    from satdet.evaluate.results import summarise, table
+    from satdet.evaluate.results import add_reference, summarise, table
     from satdet.training.export import default_device, open_model
 
     if (options.pictures or options.failures) and options.out is None:
@@ -73,6 +74,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     with progress_bar("evaluating") as progress:
         results = evaluate_grid(model.candidates, _batches(tiles, model, options.batch, progress), cells)
     summary = summarise(model, tiles.split, options.split, results)
+    if options.check:
+        add_reference(summary, tiles, results)
     if options.out is not None:
         _write(options, summary, tiles, results)
     sys.stdout.write((json.dumps(summary, indent=1) if options.json else "\n".join(table(summary))) + "\n")

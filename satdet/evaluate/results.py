@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from satdet.data.loading import TileDataset
 from satdet.data.store import TileSplit
 from satdet.evaluate.grid import CellResult
 from satdet.metrics import Completeness, Curves
@@ -47,6 +48,16 @@ def summarise(model: Model, split: TileSplit, split_name: str, results: Sequence
     }
 
 
+def add_reference(summary: dict[str, Any], tiles: TileDataset, results: Sequence[CellResult]) -> None:
+    """Put what torchmetrics makes of the same detections beside the metrics of each cell in `summary`."""
+    from satdet.metrics.reference import reference_precision
+
+    targets = [tiles[position][1] for position in range(len(tiles))]
+    for cell, result in zip(summary["cells"], results, strict=True):
+        found = [(tile.boxes, tile.scores, target) for tile, target in zip(result.detections, targets, strict=True)]
+        cell["torchmetrics"] = reference_precision(found, result.metrics.limits)
+
+
 def table(summary: dict[str, Any]) -> Iterator[str]:
     """The metrics of every cell, one a line."""
     yield (
@@ -57,6 +68,13 @@ def table(summary: dict[str, Any]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
     for cells in ([*_COLUMNS], *rows):
         yield "  " + "  ".join(text.rjust(width) for text, width in zip(cells, widths, strict=True))
+    differences = [
+        abs(value - cell["metrics"][name])
+        for cell in summary["cells"]
+        for name, value in cell.get("torchmetrics", {}).items()
+    ]
+    if differences:
+        yield f"  by torchmetrics, map, map_50, map_75 and mar differ by {max(differences):.1g} at most"
 
 
 def histogram(values: npt.NDArray[np.intp]) -> tuple[list[float], list[int]]:

@@ -1,7 +1,7 @@
 """The metrics of detections: COCO's average precision, the report's best IoU, and what astronomers ask for.
 
 `matching` decides for one tile which detection is right about which object, `precision` and `completeness` make curves
-and numbers of many tiles' matches, `detection` holds them together.
+and numbers of many tiles' matches, `detection` holds them together. `reference` is another's code to check against.
 """
 
 from satdet.metrics.completeness import Completeness

@@ -75,13 +75,19 @@ class DetectionMetrics:
     max_detections : int
         Largest number of detections a tile, at least 3; average recall is given at a third, two thirds and all of it.
 
+    Attributes
+    ----------
+    limits : tuple of int
+        Those three numbers.
+
     References
     ----------
     .. [1] Lin et al. 2014, Microsoft COCO: Common Objects in Context, https://cocodataset.org/#detection-eval
     """
 
     def __init__(self, max_detections: int) -> None:
-        self._limits = [round(max_detections * part / 3) for part in (1, 2, 3)]
+        third, two_thirds = (round(max_detections * part / 3) for part in (1, 2))
+        self.limits = (third, two_thirds, max_detections)
         self.reset()
 
     def reset(self) -> None:
@@ -119,18 +125,18 @@ class DetectionMetrics:
         magnitudes = None if known is None else known.cpu().numpy().astype(np.float64)
         values = scores.astype(np.float64)
         area = _area(shape, target)
-        self._tiles.append(match_tile(overlaps, values, self._limits[-1], magnitudes=magnitudes, area=area))
+        self._tiles.append(match_tile(overlaps, values, self.limits[-1], magnitudes=magnitudes, area=area))
 
     def merge(self, other: "DetectionMetrics") -> None:
         """Add the tiles of another instance, as if they had come after one's own."""
-        assert other._limits == self._limits, (other._limits, self._limits)
+        assert other.limits == self.limits, (other.limits, self.limits)
         self._tiles += other._tiles
 
     def compute(self) -> dict[str, float]:
         """All metrics of the tiles so far, by name."""
         pooled = Pooled.of(self._tiles)
         best = best_score(pooled)
-        return average_precision(pooled, self._limits) | {
+        return average_precision(pooled, self.limits) | {
             "best_iou_per_gt": _mean([tile.object_best_iou for tile in self._tiles]),
             "best_iou_per_prediction": _mean([tile.best_iou for tile in self._tiles]),
             "predictions_minus_objects": _mean([self._excess()]),
