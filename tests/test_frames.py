@@ -151,6 +151,11 @@ class TestKindsOfFiles:
         assert np.abs(frame.pixels - COUNTS).max() <= (8 if kind == np.float32 else 0)
         assert frame.pixel_scale == pytest.approx(SCALE) and frame.wcs is not None
 
+    def test_gzip_in_several_pieces(self, tmp_path):
+        content = write_frame(tmp_path / "plain.fits", pixels=COUNTS.astype(np.float32)).read_bytes()
+        (tmp_path / "a.fits.gz").write_bytes(gzip.compress(content[:3000]) + gzip.compress(content[3000:]) + bytes(9))
+        assert np.array_equal(read_frame(tmp_path / "a.fits.gz").pixels, COUNTS)
+
     def test_scaled_integers_and_blanks(self, tmp_path):
         for number, (kind, cards) in enumerate(
             [(np.int16, {"BSCALE": 0.5, "BZERO": 10.0}), (np.int16, {"BZERO": 32768.0}), (np.int32, {})]

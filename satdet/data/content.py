@@ -12,6 +12,7 @@ from satdet.errors import DataError
 
 _OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
 """How compressed content begins, and what opens it."""
+_GZIP_WINDOW = 31
 _ALWAYS_ALLOWED = 128 * 1024**2
 _MOST_EXPANSION = 100
 """A frame has noise, which does not compress; content that expands more is made to fill the memory."""
@@ -39,13 +40,25 @@ def read_content(path: Path, kind: type[DataError]) -> bytes:
         if opener is None:
             return content
         most = allowed_bytes(len(content))
-        with opener(io.BytesIO(content)) as file:
-            unpacked: bytes = file.read(most + 1)
+        unpacked = _single_gzip_member(content, most + 1)
+        if unpacked is None:
+            with opener(io.BytesIO(content)) as file:
+                unpacked = file.read(most + 1)
     except (OSError, EOFError, MemoryError, ValueError, zlib.error) as error:
         raise kind(f"{path}: unreadable or cut off ({first_line(error)})") from error
     if len(unpacked) > most:
         raise kind(f"{path}: expands to more than {_MOST_EXPANSION} times its size; no frame with noise does")
     return unpacked
+
+
+def _single_gzip_member(content: bytes, most: int) -> bytes | None:
+    """What `gzip.open` gives in twice the time, for gzipped content in one piece, as nearly all is; else None."""
+    if not content.startswith(b"\x1f\x8b"):
+        return None
+    member = zlib.decompressobj(wbits=_GZIP_WINDOW)
+    unpacked = member.decompress(content, most)
+    complete = member.eof and not member.unused_data
+    return unpacked if complete or len(unpacked) == most else None
 
 
 def allowed_bytes(size: int) -> int:

@@ -21,7 +21,7 @@ _BACKGROUND_MESH = 64
 _LARGEST = 60000.0
 """Float16 ends at 65504; a pixel so many sigma above the background is saturated anyway."""
 _SAMPLE = 100_000
-_ZSCALE_SAMPLE = 10_000
+_ZSCALE_SAMPLE = 2_000
 
 
 @dataclass(frozen=True)
