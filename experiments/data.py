@@ -74,6 +74,7 @@ def data_lines(data: SearchData) -> list[str]:
         states = ", ".join(f"{count} {state}" for state, count in counts["frames"].items() if count)
         tiles = ", ".join(f"{counts[split]['tiles']} {split}" for split in SPLITS)
         lines.append(f"  frames: {states}; tiles of {store.tile_size} px: {tiles}")
+        lines += [f"  warning: {warning}" for warning in store.manifest["warnings"]]
         reasons = [entry["reason"] for entry in frames if entry["state"] == "rejected"]
         lines += [f"  rejected: {reason}" for reason in reasons[:_REASONS_SHOWN]]
         if len(reasons) > _REASONS_SHOWN:
