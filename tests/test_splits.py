@@ -145,6 +145,13 @@ class TestNights:
     def test_frames_without_a_date_stay_together(self):
         assert len(set(sides_by_key(named(30), TilesConfig(group="night")).values())) == 1
 
+    @pytest.mark.parametrize("group", ["night", "field"])
+    def test_and_it_is_said(self, tmp_path, group):
+        write_pair(tmp_path / "in", "a", header={"CD1_1": SCALE, "CD2_2": SCALE})
+        write_pair(tmp_path / "in", "b", header=place(0, 0) | {"JD": 2458489.25})
+        manifest = prepare(tmp_path / "in", TilesConfig(size=64, group=group), tmp_path / "store").manifest
+        assert manifest["warnings"] == [f"a: its {group} is not known; such frames count as one"]
+
 
 class TestFields:
     def test_footprints_overlap_where_the_sky_is_shared(self):

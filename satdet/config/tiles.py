@@ -39,9 +39,8 @@ class TilesConfig(Checked):
     accepted_labels: tuple[str, ...] = ("OK", "GALAXY", "BINARY")
     """A frame with a label outside these is excluded; a frame without any label is used."""
     duplicate_correlation: float = bounded(0.5, above=0, maximum=1)
-    """Frames whose noise correlates by more are one exposure, of which one is used. On simulated frames, other
-    exposures of a field, not moved by a pixel, reach 0.13; one exposure processed again has 0.56 after a shift by half
-    a pixel both ways, 0.8 after another flat field of 1 %, 0.95 and more otherwise."""
+    """Frames whose noise correlates by more are one exposure, of which one is used. What was measured of exposures
+    processed again, and of other exposures of one field, is in ``docs/tables/duplicates.md``."""
     train_share: float = bounded(0.81, above=0, maximum=1)
     validation_share: float = bounded(0.09, minimum=0, maximum=1)
     """The rest is the test split."""

@@ -108,7 +108,8 @@ def prepare(
             results = _measure_all(tasks, workers, progress)
             record = earlier_sides(out, source, config)
             _leave_out_duplicates(results, config, record)
-            splits, made_from["sides"] = _split(results, config, record)
+            splits, made_from["sides"], unknown = _split(results, config, record)
+            made_from["warnings"] = _warnings(results) + unknown
             _check_used(results, source)
             _write_store(out, results, tasks, splits, made_from)
     except OSError as error:
@@ -194,8 +195,8 @@ def _leave_out_duplicates(results: "Sequence[Measured]", config: TilesConfig, re
 
 def _split(
     results: "Sequence[Measured]", config: TilesConfig, record: Record
-) -> tuple[dict[str, SplitName], dict[str, SplitName]]:
-    """The split of every used frame by its path, and the record for later stores."""
+) -> tuple[dict[str, SplitName], dict[str, SplitName], list[str]]:
+    """The split of every used frame by its path, the record for later stores, and what is to be said about it."""
     used = [result for result in results if result.state == "used"]
     frames = [
         SplitFrame(
@@ -209,7 +210,8 @@ def _split(
     sides = split_frames(frames, config, record)
     for place, (one, other) in sides.bridging.items():
         used[place].leave_out("excluded", f"sees the sky of {one} and {other}, which are in different splits")
-    return {used[place].files.frame: split for place, split in sides.splits.items()}, sides.record
+    unknown = [f"{key}: its {config.group} is not known; such frames count as one" for key in sides.unknown]
+    return {used[place].files.frame: split for place, split in sides.splits.items()}, sides.record, unknown
 
 
 def _warnings(results: "Sequence[Measured]") -> list[str]:
@@ -257,7 +259,7 @@ def _write_store(
                 counts[split]["empty_tiles"] += objects.count(0)
             entries.append(manifest_entry(result, split, len(objects)))
         manifest = {"config": flatten(config), "frames": entries, "counts": counts, "versions": _versions()}
-        writer.finish(manifest | {"warnings": _warnings(results)} | made_from)
+        writer.finish(manifest | made_from)
 
 
 def _cut(writer: TileStoreWriter, result: "Measured", task: "Task", number: int, split: SplitName) -> list[int]:

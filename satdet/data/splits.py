@@ -71,12 +71,15 @@ class Sides:
         Side by position of the frame.
     bridging : dict
         By position of frames that have none since they belong with frames of two sides: the key of one frame of each.
+    unknown : list of str
+        Keys of frames whose night or field is not known.
     record : dict
         What the next call is to be given as its record.
     """
 
     splits: dict[int, SplitName]
     bridging: dict[int, tuple[str, str]]
+    unknown: list[str]
     record: dict[str, SplitName]
 
 
@@ -93,7 +96,7 @@ def split_frames(frames: Sequence[SplitFrame], config: TilesConfig, record: Reco
     record : mapping, optional
         Of an earlier call; its frames keep their sides.
     """
-    links = _links(frames, config)
+    links, unknown = _links(frames, config)
     sides = [(record or {}).get(frame.key) for frame in frames]
     bridging: dict[int, tuple[str, str]] = {}
     new: dict[str, list[int]] = {}
@@ -111,19 +114,23 @@ def split_frames(frames: Sequence[SplitFrame], config: TilesConfig, record: Reco
         for place in new[name]:
             sides[place] = split
     splits = {place: side for place, side in enumerate(sides) if side is not None}
-    return Sides(splits, bridging, {**(record or {}), **{frames[place].key: side for place, side in splits.items()}})
+    return Sides(
+        splits, bridging, unknown, {**(record or {}), **{frames[place].key: side for place, side in splits.items()}}
+    )
 
 
-def _links(frames: Sequence[SplitFrame], config: TilesConfig) -> Sequence[Sequence[int]]:
-    """For every frame, the positions of frames that must be on its side."""
+def _links(frames: Sequence[SplitFrame], config: TilesConfig) -> tuple[Sequence[Sequence[int]], list[str]]:
+    """For every frame, the positions of frames that must be on its side; and the frames of which that is not known."""
     if config.group == "field":
-        return overlapping([footprint(frame.cards, frame.shape) for frame in frames])
+        footprints = [footprint(frame.cards, frame.shape) for frame in frames]
+        nowhere = [frame.key for frame, corners in zip(frames, footprints, strict=True) if corners is None]
+        return overlapping(footprints), nowhere
     if config.group == "night":
         nights: dict[int | None, list[int]] = {}
         for place, frame in enumerate(frames):
             nights.setdefault(frame.night, []).append(place)
-        return [nights[frame.night] for frame in frames]
-    return [()] * len(frames)
+        return [nights[frame.night] for frame in frames], [frames[place].key for place in nights.get(None, ())]
+    return [()] * len(frames), []
 
 
 def _components(sides: Sequence[SplitName | None], links: Sequence[Sequence[int]]) -> Iterator[list[int]]:
