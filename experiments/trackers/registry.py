@@ -57,9 +57,7 @@ def register_best(client: Any, name: str, run_id: str, model: Path, tags: dict[s
 
 def _save(target: Path, model: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of a missing input example, and of MLflow's own types
+        warnings.simplefilter("ignore")  # of a missing input example, and of MLflow's own types
         import mlflow.pyfunc
 
         mlflow.pyfunc.save_model(
