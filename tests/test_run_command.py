@@ -120,7 +120,7 @@ def test_batch_larger_than_the_data_names_both_numbers(command, frames):
 def test_missing_weights_offline_name_the_file_and_its_place(command, frames, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    weights = ["--set", "detector.weights=backbone", "--weights-dir", str(tmp_path)]
+    weights = ["--set", "detector.weights=backbone", "--weights-dir", str(tmp_path), "--set", "training.batch_size=2"]
     status, _, err = command("backbone_ablation", "--smoke", "--data", str(frames), *weights)
     assert status == 2
     assert "resnet18-f37072fd.pth" in only_error(err)
