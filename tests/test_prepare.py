@@ -225,6 +225,15 @@ class TestFolders:
         assert [entry["path"] for entry in store.manifest["frames"]] == ["night 1/a.fits.gz", "night 2/b.fits"]
         assert set(states(store).values()) == {"used"}
 
+    def test_linked_folders_are_searched_once(self, tmp_path):
+        folder = tmp_path / "in"
+        write_pair(tmp_path / "archive" / "night", "a")
+        write_pair(folder, "b")
+        for name, target in (("1", tmp_path / "archive"), ("2", tmp_path / "archive"), ("circle", folder)):
+            (folder / name).symlink_to(target)
+        store = prepare(folder, CONFIG, tmp_path / "store")
+        assert [entry["path"] for entry in store.manifest["frames"]] == ["1/night/a.fits.gz", "b.fits.gz"]
+
     def test_the_same_frame_twice_is_used_once(self, tmp_path):
         write_catalogue(write_frame(tmp_path / "in" / "a.fits"), {})
         with gzip.open(tmp_path / "in" / "a.fits.gz", "wb") as file:

@@ -111,8 +111,15 @@ def is_unchanged(path: Path, known: Mapping[str, Any]) -> bool:
 
 
 def _visible_files(path: Path) -> Iterator[str]:
-    for folder, inner, names in os.walk(path):
-        inner[:] = [name for name in inner if not name.startswith(".")]
+    """Paths of files, those in linked folders too, each folder once: links may lead around in a circle."""
+    seen = set()
+    for folder, inner, names in os.walk(path, followlinks=True):
+        state = Path(folder).stat()
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        if (state.st_dev, state.st_ino) in seen:
+            inner.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
         # A folder called like a frame or a catalogue is listed too, so that it is missed by someone who expects a file.
         for name in names + [name for name in inner if name.endswith(FRAME_ENDINGS + CATALOGUE_ENDINGS)]:
             if not name.startswith("."):
