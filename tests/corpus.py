@@ -15,6 +15,11 @@ from tests.surveys import ROW, SCALE, write_catalogue, write_frame, write_pair
 
 _COLUMNS_14 = (*ROW, *(f"MAG_{number}" for number in range(7)))
 
+_SIP_5000 = {
+    "CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "CRVAL1": 10.0, "CRVAL2": 20.0, "CD1_1": -SCALE, "CD2_2": SCALE,
+    "A_ORDER": 5000, "B_ORDER": 5000,
+}  # fmt: skip
+
 Make = Callable[[Path, str], object]
 
 
@@ -189,6 +194,7 @@ KINDS = (
     Kind("cd_text", "rejected", "CD1_1 = 'unknown' is not a number", _card("CD1_1", "'unknown'")),
     Kind("naxis_huge", "rejected", "too large for a file", _card("NAXIS1", "640000000")),
     Kind("naxis_negative", "rejected", "", _card("NAXIS1", "-64")),
+    Kind("axes_huge", "rejected", "an image has at most 999 axes", _card("NAXIS", "1000000000")),
     Kind("bitpix_wrong", "rejected", "", _card("BITPIX", "17")),
     Kind("smaller_than_a_tile", "rejected", "smaller than a tile", _frame(shape=(64, 63))),
     Kind("folder_for_frame", "rejected", "unreadable (a folder)", _other_frame(Path.mkdir)),
@@ -216,6 +222,15 @@ KINDS = (
          CatalogueError),
     Kind("numbers_repeated", "rejected", "repeats a name or a number",
          _text(lambda t: t.replace("#  2 Y_IMAGE", "#  1 Y_IMAGE")), CatalogueError),
+    Kind("number_huge", "rejected", "numbers a column above 9999",
+         _text(lambda t: t.replace("#  2 Y_IMAGE", f"# {'1' * 5000} Y_IMAGE")), CatalogueError),
+    Kind("digits_of_python", "rejected", "X_IMAGE = '1_0' is not a number", _rows({"X_IMAGE": "1_0"}), CatalogueError),
+    Kind("lines_endless", "rejected", "more than 2000000 lines",
+         _text(lambda t: t + 2_000_001 * "\n"), CatalogueError),
+    Kind("line_endless", "rejected", "line 8: longer than 100000 characters",
+         _rows({"X_IMAGE": 200_000 * "1"}), CatalogueError),
+    Kind("utf_16", "rejected", "no ASCII_HEAD header",
+         _other_catalogue(lambda path: path.write_text("# 1 X_IMAGE\n32.5\n", encoding="utf-16")), CatalogueError),
     Kind("other_size", "rejected", "2 of 3 positions lie outside",
          _rows({}, {"X_IMAGE": 900.0}, {"X_IMAGE": 800.0}), CatalogueError),
     Kind("other_field", "rejected", "brightest positions; is it another frame's?", _of_other_field, CatalogueError),
@@ -224,14 +239,23 @@ KINDS = (
          CatalogueError),
     Kind("csv_names_twice", "rejected", "names X_IMAGE more than once",
          _other_catalogue(lambda path: path.write_text(",".join([*ROW, "X_IMAGE"]) + "\n")), CatalogueError),
+    Kind("csv_quote_open", "rejected", "is a quote left open?",
+         _other_catalogue(lambda path: path.write_text(",".join(ROW) + '\n"' + 20_000 * "1,2,3,4,5,6,7\n")),
+         CatalogueError),
+    Kind("csv_ragged", "rejected", "line 3: 3 values for 7 columns",
+         _other_catalogue(lambda path: path.write_text(",".join(ROW) + "\n1,2,3,4,5,6,7\n1,2,3\n")), CatalogueError),
     Kind("folder_for_catalogue", "rejected", "unreadable (a folder)", _other_catalogue(Path.mkdir), CatalogueError),
     Kind("catalogue_link_loop", "rejected", "unreadable (Too many levels",
          _other_catalogue(lambda path: path.symlink_to(path)), CatalogueError),
     # What is no error, though not as it should be
     Kind("rows_none", "apart", "a catalogue without rows", _rows()),
+    Kind("rows_all_dropped", "apart", "no row of the catalogue is an object: 2 FWHM_WORLD not above 0",
+         _rows({"FWHM_WORLD": -1.0}, {"FWHM_WORLD": 0.0})),
     Kind("rows_nan", "used", "position or size not finite", _rows({}, {"X_IMAGE": "nan"}, {"FWHM_WORLD": "nan"})),
     Kind("fwhm_huge", "used", "box larger than the frame", _rows({}, {"FWHM_WORLD": 1000.0})),
     Kind("fwhm_negative", "used", "FWHM_WORLD not above 0", _rows({}, {"FWHM_WORLD": -0.001})),
+    Kind("rows_infinite", "used", "position or size not finite", _rows({}, {"X_IMAGE": "inf"}, {"FWHM_WORLD": 1e300})),
+    Kind("sip_order_huge", "used", "", _frame(header=_SIP_5000)),
     Kind("far_outside", "used", "outside the frame", _rows({}, {}, {"X_IMAGE": 1e6})),
     Kind("rows_200000", "used", "", _long),
     Kind("labelled", "excluded", "labelled TRACE", _frame()),

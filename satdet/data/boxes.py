@@ -41,8 +41,12 @@ class FrameObjects:
     dropped: dict[str, int]
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def frame_objects(catalogue: Catalogue, pixel_scale: float, shape: tuple[int, int], rule: BoxConfig) -> FrameObjects:
-    """Boxes of a frame of `shape` (height, width) px with pixels of `pixel_scale` deg, by `rule`."""
+    """Boxes of a frame of `shape` (height, width) px with pixels of `pixel_scale` deg, by `rule`.
+
+    Infinite and huge values are no cause for a warning: what becomes of them is dropped and counted.
+    """
     boxes = square_boxes(catalogue, pixel_scale, rule)
     sound = (catalogue.flags >= 0) & (catalogue.flags <= rule.max_flags)
     reasons = {

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from satdet.data.content import allowed_bytes, first_line, read_content
-from satdet.errors import FrameError
+from satdet.errors import DataError, FrameError
 
 Pixels = npt.NDArray[np.float32]
 
@@ -22,6 +22,10 @@ _FIRST_CARD = b"SIMPLE  ="
 _BAD_SUM = "Datasum verification failed"
 _MOST_PIXELS = 20_000 * 20_000
 _BYTES_A_PIXEL = 4
+_CARD_BYTES = 80
+_AXES_CARD = b"NAXIS   ="
+_MOST_AXES = 999
+"""Of the FITS standard 4.0, section 4.4.1; astropy takes minutes and gigabytes over more."""
 
 
 def read_image(path: Path) -> tuple[fits.Header, Pixels]:
@@ -47,6 +51,7 @@ def read_image(path: Path) -> tuple[fits.Header, Pixels]:
     content = read_content(path, FrameError)  # astropy's own reading turns a Ctrl-C into a damaged file
     if not content.startswith(_FIRST_CARD):
         raise FrameError(f"{path}: not a FITS file; it begins with {bytes(content[:8])!r}")
+    check_axes(content, path, FrameError)
     try:
         with warnings.catch_warnings(record=True) as complaints:
             warnings.simplefilter("always")
@@ -64,6 +69,22 @@ def read_image(path: Path) -> tuple[fits.Header, Pixels]:
         raise
     except Exception as error:  # astropy and cfitsio have errors of a dozen kinds for a damaged file
         raise FrameError(f"{path}: unreadable or cut off ({first_line(error)})") from error
+
+
+def check_axes(content: bytes, path: Path, kind: type[DataError]) -> None:
+    """See to it that no header in the `content` of a FITS file claims more axes than there can be.
+
+    Raises
+    ------
+    DataError
+        Of class `kind`.
+    """
+    start = content.find(_AXES_CARD)
+    while start >= 0:
+        value = content[start + len(_AXES_CARD) : start + _CARD_BYTES].partition(b"/")[0].strip()
+        if value.isdigit() and int(value) > _MOST_AXES:
+            raise kind(f"{path}: NAXIS = {value.decode()}, an image has at most {_MOST_AXES} axes; fetch it again")
+        start = content.find(_AXES_CARD, start + 1)
 
 
 def _first_image(hdus: fits.HDUList, path: Path) -> Any:

@@ -102,6 +102,7 @@ def read_frame(path: Path, *, require_scale: bool = True) -> Frame:
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def to_noise_units(frame: Frame, path: Path) -> NoiseUnits:
     """Subtract the frame's background and divide by its rms, both sigma-clipped over the frame (Bertin & Arnouts 1996).
 

@@ -21,6 +21,8 @@ _WCS_CARD = re.compile(
     r"(CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)[12]|(CD|PC)[12]_[12]|PV[12]_\d+|(A|B|AP|BP)_(\d+_\d+|ORDER)"
     r"|LONPOLE|LATPOLE|EQUINOX|RADESYS|RADECSYS"
 )
+_HIGHEST_ORDER = 9
+"""Of a distortion polynomial by the SIP convention (Shupe et al. 2005); of 5000, it would take a minute."""
 _LARGEST_SCALE = 0.1
 """[deg/px] A header without astrometry often says 1."""
 _SATURATION = ("SATURATE", "SATLEVEL", "MAXLIN")
@@ -95,6 +97,9 @@ def world_coordinates(cards: Mapping[str, Any]) -> WCS | None:
     Its pixels count from 0 in ``wcs_pix2world(x, y, 0)``, the first pixel's centre being 0; from 1 with ``1``, as in a
     catalogue.
     """
+    orders = [value for key, value in cards.items() if key.endswith("_ORDER")]
+    if any(isinstance(order, str) or order > _HIGHEST_ORDER for order in orders):
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -115,8 +115,13 @@ def _measure_frame(task: Task, result: Measured) -> None:
         result.leave_out("apart", "a catalogue without rows")
     else:
         _check_pairing(catalogue, noise_units, task.folder / task.files.catalogue)
-        result.objects = frame_objects(catalogue, frame.pixel_scale, (height, width), task.config.box)
-        np.save(task.pixels, noise_units.pixels)
+        found = frame_objects(catalogue, frame.pixel_scale, (height, width), task.config.box)
+        if len(found.boxes) or len(found.ignored):
+            result.objects = found
+            np.save(task.pixels, noise_units.pixels)
+        else:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in found.dropped.items())
+            result.leave_out("apart", f"no row of the catalogue is an object: {reasons}")
     result.fingerprint = fingerprint(frame.pixels, noise_units.pixels)
 
 

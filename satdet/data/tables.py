@@ -14,6 +14,7 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from satdet.data.content import first_line, read_content
+from satdet.data.fits_files import check_axes
 from satdet.errors import CatalogueError
 
 Column = npt.NDArray[Any]
@@ -23,6 +24,9 @@ _FITS = b"SIMPLE  ="
 _HEADER_LINE = re.compile(r"#\s*(\d+)\s+(\S+)")
 _DELIMITERS = ",;\t"
 _SHOWN = 40
+_MOST_LINES, _LONGEST_LINE = 2_000_000, 100_000
+"""No frame has so many sources, and no catalogue so many columns."""
+_MOST_COLUMNS, _MOST_DIGITS = 9999, 9
 
 
 def read_table(path: Path, needed: Collection[str]) -> dict[str, Column]:
@@ -43,7 +47,7 @@ def read_table(path: Path, needed: Collection[str]) -> dict[str, Column]:
     content = read_content(path, CatalogueError)
     if content.startswith(_FITS):
         return _from_fits(content, needed, path)
-    lines = content.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = _lines(content, path)
     starts = _header_numbers(lines, path)
     if starts:
         return _from_ascii_head(lines, starts, needed, path)
@@ -55,6 +59,17 @@ def read_table(path: Path, needed: Collection[str]) -> dict[str, Column]:
     raise CatalogueError(
         f"{path}: no ASCII_HEAD header, lines such as '#  1 X_IMAGE', nor a table in CSV or FITS with such names"
     )
+
+
+def _lines(content: bytes, path: Path) -> list[str]:
+    """The lines of a text, however they end."""
+    if max(content.count(b"\n"), content.count(b"\r")) > _MOST_LINES:
+        raise CatalogueError(f"{path}: more than {_MOST_LINES} lines; no frame has so many sources")
+    lines = content.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    longest = max(range(len(lines)), key=lambda number: len(lines[number]))
+    if len(lines[longest]) > _LONGEST_LINE:
+        raise CatalogueError(f"{path} line {longest + 1}: longer than {_LONGEST_LINE} characters; no catalogue's is")
+    return lines
 
 
 @dataclass(frozen=True)
@@ -93,15 +108,19 @@ class _Rows:
 
     def _split(self) -> Iterator[list[str]]:
         if self.delimiter is None:
-            return (line.split() for line in self.lines)
-        return csv.reader(self.lines, delimiter=self.delimiter)
+            yield from (line.split() for line in self.lines)
+            return
+        try:
+            yield from csv.reader(self.lines, delimiter=self.delimiter)
+        except csv.Error as error:
+            raise CatalogueError(f"{self.path}: unreadable as CSV ({error}); is a quote left open?") from None
 
     def _column(self, cells: Column, name: str, needed: Collection[str]) -> Column:
         column = cells[:, 0] if cells.shape[1] == 1 else cells
         if column.dtype != object:
             return column
         try:
-            return np.where(column == "", "nan", column).astype(np.float64)
+            return np.array([_number(cell) for cell in column.ravel()]).reshape(column.shape)
         except ValueError:
             if name not in needed:
                 return column.astype(str)
@@ -115,9 +134,16 @@ class _Rows:
         return f"{self.path} line {self.numbers[row]}"
 
 
+def _number(cell: str) -> float:
+    """What a cell says; an empty one is NaN, and Python's own ``1_0`` and digits of other scripts are no numbers."""
+    if "_" in cell or not cell.isascii():
+        raise ValueError(cell)
+    return float(cell or "nan")
+
+
 def _is_number(cell: str) -> bool:
     try:
-        float(cell or "nan")
+        _number(cell)
     except ValueError:
         return False
     return True
@@ -126,14 +152,18 @@ def _is_number(cell: str) -> bool:
 def _header_numbers(lines: Sequence[str], path: Path) -> dict[str, int]:
     """A header's names and numbers: of SExtractor's lines '# number name comment [unit]', one a column, from 1."""
     starts: dict[str, int] = {}
+    taken: set[int] = set()
     for line in lines:
         match = line.startswith("#") and _HEADER_LINE.match(line)
         if not match:
             continue
-        name, number = match[2], int(match[1])
-        if name in starts or number in starts.values() or number < 1:
+        name, number = match[2], int(match[1][:_MOST_DIGITS])
+        if number > _MOST_COLUMNS:
+            raise CatalogueError(f"{path}: the header line {line.strip()[:_SHOWN]!r} numbers a column above 9999")
+        if name in starts or number in taken or number < 1:
             raise CatalogueError(f"{path}: the header line {line.strip()[:_SHOWN]!r} repeats a name or a number")
         starts[name] = number
+        taken.add(number)
     return starts
 
 
@@ -162,6 +192,7 @@ def _from_csv(
 
 def _from_fits(content: bytes, needed: Collection[str], path: Path) -> dict[str, Column]:
     """Of a file's tables, the one with most of the names needed: FITS_LDAC has one more, which holds a header."""
+    check_axes(content, path, CatalogueError)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
