@@ -1,6 +1,8 @@
 """How well does a ResNet18 detector find sources after minutes of training from random weights on two CPU cores?
 
-    python -m benchmarks.from_scratch [--seeds 3] [--model FILE] [--out benchmarks/results/from_scratch.json]
+    python -m benchmarks.from_scratch [--seeds 3] [--model FILE]
+
+Writes ``benchmarks/results/from_scratch.json`` and, as a table, ``docs/tables/from_scratch.md``.
 
 Trains on a simulated survey with one seed after another and measures map_50 on the test split: frames that were neither
 trained on nor used to choose an epoch. The time is that of the whole training: epochs, validation, checkpoints, export.
@@ -13,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("runs/data"), help="where the survey and its tiles are kept")
     parser.add_argument("--model", type=Path, help="keep the model of seed 0 here")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/from_scratch.json"))
+    parser.add_argument("--table", type=Path, default=Path("docs/tables/from_scratch.md"))
     options = parser.parse_args(arguments)
     runs = [_run(options.data, seed, options.model if seed == 0 else None) for seed in range(options.seeds)]
     scores, seconds = [run["map_50"] for run in runs], [run["seconds"] for run in runs]
@@ -71,8 +74,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
-    sys.stdout.write(json.dumps({key: result[key] for key in ("map_50", "seconds")}, indent=1) + "\n")
+    text = "\n".join(table(result)) + "\n"
+    options.table.write_text(text)
+    sys.stdout.write(text)
     return 0
+
+
+def table(result: dict[str, Any]) -> Iterator[str]:
+    """The results as a page of Markdown."""
+    machine, scores = result["machine"], result["map_50"]
+    steps = VALUES["training.epochs"] * VALUES["training.tiles_per_epoch"] // VALUES["training.batch_size"]
+    yield "# From scratch"
+    yield ""
+    yield f"`{result['command']}`: ResNet18 v1 from random weights, {steps} steps of {VALUES['training.batch_size']}"
+    yield f"tiles of {VALUES['tiles.size']} px, on {machine['cores']} cores of {machine['processor']}. Measured on the"
+    yield f"test split of {FRAMES} simulated frames; the time is the whole training's, with validation and checkpoints."
+    yield ""
+    yield "| seed | map_50 | map | precision | recall | F1 | 50 % complete to [mag] | false / arcmin² | seconds |"
+    yield "|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    names = ("map_50", "map", "precision", "recall", "f1", "magnitude_50", "false_per_arcmin2")
+    for run in result["runs"]:
+        yield f"| {run['seed']} | {' | '.join(f'{run[name]:.3f}' for name in names)} | {run['seconds']:.0f} |"
+    yield ""
+    deviation = f", standard deviation {scores['deviation']:.4f}" if "deviation" in scores else ""
+    yield f"map_50: mean {scores['mean']:.3f}, from {scores['minimum']:.3f} to {scores['maximum']:.3f}{deviation}."
 
 
 def prepare_tiles(data: Path) -> tuple[Path, TileStore]:
