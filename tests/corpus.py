@@ -1,5 +1,6 @@
 """The malformed corpus: one frame with its catalogue of every kind that can be wrong, made into a folder."""
 
+import bz2
 import functools
 import gzip
 import os
@@ -84,6 +85,21 @@ def _card(keyword: str, value: str) -> Make:
     return _content(change)
 
 
+def _compressed_with(keyword: str, value: str) -> Make:
+    """A good compressed frame whose table has another value in its header."""
+
+    def make(folder: Path, name: str) -> None:
+        image = fits.CompImageHDU(np.arange(4096, dtype=np.int16).reshape(64, 64))
+        path = folder / f"{name}.fits.fz"
+        fits.HDUList([fits.PrimaryHDU(), image]).writeto(path)
+        content = path.read_bytes()
+        start = content.rindex(f"{keyword:<8}=".encode())
+        path.write_bytes(content[:start] + f"{keyword:<8}= {value:>20}".ljust(80).encode() + content[start + 80 :])
+        write_catalogue(folder / f"{name}.fits", {})
+
+    return make
+
+
 def _hdus(*hdus: object) -> Make:
     def make(folder: Path, name: str) -> None:
         write_catalogue(folder / f"{name}.fits", {})
@@ -147,6 +163,13 @@ def _ldac(path: Path, *, cut: int | None = None) -> None:
     path.write_bytes(path.read_bytes()[:cut])
 
 
+def _ldac_of_many_columns(path: Path) -> None:
+    _ldac(path)
+    content = path.read_bytes()
+    start = content.index(b"TFIELDS =")
+    path.write_bytes(content[:start] + f"TFIELDS = {1000000:>20}".ljust(80).encode() + content[start + 80 :])
+
+
 def _of_other_field(folder: Path, name: str) -> None:
     places = np.random.default_rng(2).uniform(5, 60, (40, 2))
     write_pair(folder, name, *({"X_IMAGE": x, "Y_IMAGE": y} for x, y in places), scale=SCALE)
@@ -172,6 +195,14 @@ def _repeated(folder: Path, name: str) -> None:
 KINDS = (
     # Frames
     Kind("gzip_cut_off", "rejected", "unreadable or cut off", _content(lambda c: c[:-2000], ending=".fits.gz")),
+    Kind("gzip_wrong_sum", "rejected", "incorrect data check",
+         _content(lambda c: c[:-8] + bytes([c[-8] ^ 1]) + c[-7:], ending=".fits.gz")),
+    Kind("bzip_cut_off", "rejected", "unreadable or cut off", _content(lambda c: bz2.compress(c)[:-100])),
+    Kind("png", "rejected", "it begins with b'\\x89PNG", _content(lambda c: b"\x89PNG\r\n\x1a\n" + bytes(500))),
+    Kind("header_without_end", "rejected", "unreadable or cut off",
+         _content(lambda c: c.replace(b"END".ljust(80), b" " * 80, 1))),
+    Kind("header_not_ascii", "rejected", "a pixel scale of 0 deg/px",
+         _content(lambda c: c.replace(b"CD1_1", b"CD\xff_1", 1))),
     Kind("plain_cut_off", "rejected", "unreadable or cut off", _content(lambda c: c[:9000], shape=(128, 128))),
     Kind("header_only", "rejected", "unreadable or cut off", _content(lambda c: c[:2880])),
     Kind("bit_flipped", "rejected", "do not match their DATASUM", _bit_flip),
@@ -186,15 +217,23 @@ KINDS = (
     Kind("gzip_bomb", "rejected", "expands to more than 100 times",
          _content(lambda c: gzip.compress(c + bytes(135 << 20), 1))),
     Kind("all_nan", "rejected", "not one pixel is a number", _frame(pixels=np.full((64, 64), np.nan, np.float32))),
+    Kind("all_blank", "rejected", "not one pixel is a number",
+         _frame(pixels=np.full((64, 64), -1, np.int16), header={"BLANK": -1, "CD1_1": SCALE, "CD2_2": SCALE})),
     Kind("constant", "rejected", "no noise in the pixels", _frame(pixels=np.full((64, 64), 7, np.float32))),
     Kind("no_wcs", "rejected", "no pixel scale", _frame(header={})),
     Kind("scale_zero", "rejected", "a pixel scale of 0 deg/px", _frame(header={"CD1_1": 0.0, "CD2_2": 0.0})),
     Kind("scale_of_one", "rejected", "a pixel scale of 1 deg/px", _frame(header={"CDELT1": 1.0, "CDELT2": 1.0})),
+    Kind("cd_determinant_zero", "rejected", "a pixel scale of 0 deg/px",
+         _frame(header=dict.fromkeys(("CD1_1", "CD1_2", "CD2_1", "CD2_2"), SCALE))),
+    Kind("cd_infinite", "rejected", "a pixel scale of inf deg/px", _card("CD2_2", "1E999")),
     Kind("cd_nan", "rejected", "CD1_1 = 'NaN' is not a number", _card("CD1_1", "NaN")),
     Kind("cd_text", "rejected", "CD1_1 = 'unknown' is not a number", _card("CD1_1", "'unknown'")),
     Kind("naxis_huge", "rejected", "too large for a file", _card("NAXIS1", "640000000")),
     Kind("naxis_negative", "rejected", "", _card("NAXIS1", "-64")),
-    Kind("axes_huge", "rejected", "an image has at most 999 axes", _card("NAXIS", "1000000000")),
+    Kind("axes_huge", "rejected", "NAXIS = 1000000000, which FITS does not allow", _card("NAXIS", "1000000000")),
+    Kind("axes_signed", "rejected", "NAXIS = +1000000000", _card("NAXIS", "+1000000000")),
+    Kind("groups_negative", "rejected", "GCOUNT = -1", _compressed_with("GCOUNT", "-1")),
+    Kind("columns_huge", "rejected", "TFIELDS = 1000000", _compressed_with("TFIELDS", "1000000")),
     Kind("bitpix_wrong", "rejected", "", _card("BITPIX", "17")),
     Kind("smaller_than_a_tile", "rejected", "smaller than a tile", _frame(shape=(64, 63))),
     Kind("folder_for_frame", "rejected", "unreadable (a folder)", _other_frame(Path.mkdir)),
@@ -222,6 +261,10 @@ KINDS = (
          CatalogueError),
     Kind("numbers_repeated", "rejected", "repeats a name or a number",
          _text(lambda t: t.replace("#  2 Y_IMAGE", "#  1 Y_IMAGE")), CatalogueError),
+    Kind("number_beyond_row", "rejected", "line 8: 7 values for 99 columns",
+         _text(lambda t: t.replace("#  2 Y_IMAGE", "# 99 Y_IMAGE")), CatalogueError),
+    Kind("csv_without_header", "rejected", "no ASCII_HEAD header",
+         _other_catalogue(lambda path: path.write_text("1,2,3,4,5,6,7\n")), CatalogueError),
     Kind("number_huge", "rejected", "numbers a column above 9999",
          _text(lambda t: t.replace("#  2 Y_IMAGE", f"# {'1' * 5000} Y_IMAGE")), CatalogueError),
     Kind("digits_of_python", "rejected", "X_IMAGE = '1_0' is not a number", _rows({"X_IMAGE": "1_0"}), CatalogueError),
@@ -235,6 +278,7 @@ KINDS = (
          _rows({}, {"X_IMAGE": 900.0}, {"X_IMAGE": 800.0}), CatalogueError),
     Kind("other_field", "rejected", "brightest positions; is it another frame's?", _of_other_field, CatalogueError),
     Kind("ldac_cut_off", "rejected", "cut off", _other_catalogue(functools.partial(_ldac, cut=-9000)), CatalogueError),
+    Kind("ldac_columns_huge", "rejected", "TFIELDS = 1000000", _other_catalogue(_ldac_of_many_columns), CatalogueError),
     Kind("ldac_without_table", "rejected", "a FITS file without a table", _other_catalogue(write_frame),
          CatalogueError),
     Kind("csv_names_twice", "rejected", "names X_IMAGE more than once",

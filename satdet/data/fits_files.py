@@ -5,6 +5,8 @@ What a file claims of itself is checked before memory is taken for it.
 
 import io
 import math
+import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,10 @@ _BAD_SUM = "Datasum verification failed"
 _MOST_PIXELS = 20_000 * 20_000
 _BYTES_A_PIXEL = 4
 _CARD_BYTES = 80
-_AXES_CARD = b"NAXIS   ="
-_MOST_AXES = 999
-"""Of the FITS standard 4.0, section 4.4.1; astropy takes minutes and gigabytes over more."""
+_WHOLE_NUMBER = re.compile(rb"[+-]?\d+")
+_COUNTS = {"NAXIS": 999, "TFIELDS": 999, "PCOUNT": sys.maxsize, "GCOUNT": sys.maxsize}
+"""The largest that the FITS standard 4.0 (sections 4.4.1, 7.3.1) or memory allows. Over more axes or columns astropy
+takes minutes and gigabytes; counts below 0 lead it back to where it was, for ever."""
 
 
 def read_image(path: Path) -> tuple[fits.Header, Pixels]:
@@ -51,7 +54,7 @@ def read_image(path: Path) -> tuple[fits.Header, Pixels]:
     content = read_content(path, FrameError)  # astropy's own reading turns a Ctrl-C into a damaged file
     if not content.startswith(_FIRST_CARD):
         raise FrameError(f"{path}: not a FITS file; it begins with {bytes(content[:8])!r}")
-    check_axes(content, path, FrameError)
+    check_counts(content, path, FrameError)
     try:
         with warnings.catch_warnings(record=True) as complaints:
             warnings.simplefilter("always")
@@ -71,20 +74,22 @@ def read_image(path: Path) -> tuple[fits.Header, Pixels]:
         raise FrameError(f"{path}: unreadable or cut off ({first_line(error)})") from error
 
 
-def check_axes(content: bytes, path: Path, kind: type[DataError]) -> None:
-    """See to it that no header in the `content` of a FITS file claims more axes than there can be.
+def check_counts(content: bytes, path: Path, kind: type[DataError]) -> None:
+    """See to it that no header in the `content` of a FITS file claims impossible numbers of axes, columns or groups.
 
     Raises
     ------
     DataError
         Of class `kind`.
     """
-    start = content.find(_AXES_CARD)
-    while start >= 0:
-        value = content[start + len(_AXES_CARD) : start + _CARD_BYTES].partition(b"/")[0].strip()
-        if value.isdigit() and int(value) > _MOST_AXES:
-            raise kind(f"{path}: NAXIS = {value.decode()}, an image has at most {_MOST_AXES} axes; fetch it again")
-        start = content.find(_AXES_CARD, start + 1)
+    for keyword, most in _COUNTS.items():
+        card = f"{keyword:<8}=".encode()
+        start = content.find(card)
+        while start >= 0:
+            value = content[start + len(card) : start + _CARD_BYTES].partition(b"/")[0].strip()
+            if _WHOLE_NUMBER.fullmatch(value) and not 0 <= int(value) <= most:
+                raise kind(f"{path}: {keyword} = {value.decode()}, which FITS does not allow; fetch it again")
+            start = content.find(card, start + 1)
 
 
 def _first_image(hdus: fits.HDUList, path: Path) -> Any:

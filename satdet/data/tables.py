@@ -14,7 +14,7 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from satdet.data.content import first_line, read_content
-from satdet.data.fits_files import check_axes
+from satdet.data.fits_files import check_counts
 from satdet.errors import CatalogueError
 
 Column = npt.NDArray[Any]
@@ -192,7 +192,7 @@ def _from_csv(
 
 def _from_fits(content: bytes, needed: Collection[str], path: Path) -> dict[str, Column]:
     """Of a file's tables, the one with most of the names needed: FITS_LDAC has one more, which holds a header."""
-    check_axes(content, path, CatalogueError)
+    check_counts(content, path, CatalogueError)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
