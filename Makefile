@@ -36,9 +36,10 @@ ui: env
 proofs: env
 	$(BIN)/python -m benchmarks.parameter_table
 	$(BIN)/python -m benchmarks.malformed_corpus
+	$(BIN)/python -m benchmarks.duplicates
 	$(BIN)/python -m benchmarks.suggestions --data $(STORAGE)/data
 	$(BIN)/python -m benchmarks.from_scratch --data $(STORAGE)/data --model $(STORAGE)/from_scratch.pt
-	$(BIN)/python -m benchmarks.nms_grid
+	$(BIN)/python -m benchmarks.nms_grid --data $(STORAGE)/data --checkpoint $(STORAGE)/from_scratch.pt
 	$(BIN)/python -m benchmarks.detector_pictures --data $(STORAGE)/data --checkpoint $(STORAGE)/from_scratch.pt
 
 # Resolve the newest versions that pyproject.toml allows, for all platforms and Python versions at once.

@@ -43,7 +43,8 @@ CHANGES: dict[str, dict[str, Any]] = {
 _SEEDS = {"orientation: rotations": 3, "zoom 1.5, smaller": 3, "zoom 1.5, larger": 4}
 _SHOWN = ("ESO", "TRACE", "AMPLIFIER", "GRADIENT", "LIGHT", "CATALOGUE")
 _LOOKED_THROUGH = 200
-_COLOURS = 40
+_COLOURS = 128
+_CUT = 900
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = ["--checkpoint", str(options.checkpoint)]
         assert predict([str(source / frame), *command, "--out", str(made / "frame")]) == 0
         assert evaluate([*command, "--tiles", str(store.path), "--out", str(made), "--failures", "4"]) == 0
-        _shrink(next((made / "frame").glob("*.png")), options.out / "frame.png", width=1000)
+        _cut_out(next((made / "frame").glob("*.png")), options.out / "frame.png")
         for name in ("box_areas", "completeness", "predictions_minus_objects", "missed", "merged", "false"):
             if (made / f"{name}.png").exists():
                 shutil.copyfile(made / f"{name}.png", options.out / f"{name}.png")
@@ -95,7 +96,7 @@ def draw_suggestions(source: Path, path: Path) -> None:
     sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
     for number, tile in enumerate(tiles):
         sheet.paste(tile, (number % columns * width, number // columns * height))
-    sheet.quantize(_COLOURS).save(path, optimize=True)
+    _save(sheet, path)
 
 
 def _captioned(review: Review) -> Image.Image:
@@ -112,12 +113,16 @@ def _picture(title: str, sample: Sample) -> TilePicture:
     return TilePicture(image=sample.pixels, truth=sample.boxes, detections=nothing, scores=nothing[:, 0], title=title)
 
 
-def _shrink(path: Path, target: Path, width: int) -> None:
+def _cut_out(path: Path, target: Path) -> None:
+    """The middle of a picture: shrunk, its lines would lose their colours."""
     with Image.open(path) as picture:
-        height = round(picture.height * width / picture.width)
-        picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS).quantize(_COLOURS).save(
-            target, optimize=True
-        )
+        left, top = ((length - _CUT) // 2 for length in picture.size)
+        part = picture.convert("RGB").crop((left, top, left + _CUT, top + _CUT))
+    _save(part, target)
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    picture.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What does a grid of five NMS thresholds cost, beside one evaluation and beside five?
 
-    python -m benchmarks.nms_grid --checkpoint model.pt --tiles STORE [--rounds 5]
+    python -m benchmarks.nms_grid --checkpoint MODEL [--tiles STORE] [--rounds 5]
 
+MODEL is what ``python -m benchmarks.from_scratch --model`` leaves, or another with tiles of its rule.
 Each round times, in another order: one evaluation, five evaluations with one threshold each, and the grid of the five.
 The grid's metrics are compared with those of the five, and must be equal to the bit. One thread computes, and besides
 the time on the clock the processor time is given: other work on the machine then disturbs least.
@@ -19,10 +20,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.from_scratch import prepare_tiles
 from benchmarks.machine import machine, versions
 from satdet.config import with_values
 from satdet.data.loading import TileDataset, evaluation_loader
-from satdet.data.store import TileStore
+from satdet.data.store import TileSplit, TileStore
 from satdet.evaluate.data import evaluation_tiles
 from satdet.evaluate.grid import evaluate_grid, grid_cells
 from satdet.training.evaluation import evaluate
@@ -36,14 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark and write its results; 1 if the grid differs from the separate evaluations."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.nms_grid", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="model.pt of a trial")
-    parser.add_argument("--tiles", type=Path, required=True, help="a tile store of its rule")
+    parser.add_argument("--tiles", type=Path, help="a tile store of its rule (default: that of from_scratch)")
+    parser.add_argument("--data", type=Path, default=Path("runs/data"), help="where from_scratch keeps its tiles")
+    parser.add_argument("--most", type=int, default=48, help="tiles to evaluate, spread over the split")
     parser.add_argument("--split", default="test")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/nms_grid.json"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     model = open_model(options.checkpoint, default_device())
-    tiles = evaluation_tiles(model, TileStore.open(options.tiles), options.split)
+    store = TileStore.open(options.tiles) if options.tiles else prepare_tiles(options.data)[1]
+    tiles = _thinned(evaluation_tiles(model, store, options.split), model, options.most)
     rounds, equal = _rounds(model, tiles, options.rounds)
     result = {
         "machine": machine(),
@@ -61,6 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     sys.stdout.write("\n".join(_lines(result)) + "\n")
     return 0 if equal else 1
+
+
+def _thinned(tiles: TileDataset, model: Model, most: int) -> TileDataset:
+    step = -(-len(tiles) // most)
+    return TileDataset(TileSplit(tiles.split.store, tiles.split.indices[::step]), model.config.input)
 
 
 def _rounds(model: Model, tiles: TileDataset, count: int) -> tuple[list[dict[str, dict[str, float]]], bool]:

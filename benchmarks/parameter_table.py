@@ -1,6 +1,6 @@
 """Write docs/tables/parameters.md: the sizes of the detectors, the report's beside ours, and what freezing trains.
 
-python benchmarks/parameter_table.py [FILE]   (ten seconds; no weights are needed)
+python -m benchmarks.parameter_table [FILE]   (ten seconds; no weights are needed)
 """
 
 import sys
@@ -26,7 +26,7 @@ def lines() -> Iterator[str]:
     """The lines of the file."""
     yield "# Parameters of the detectors"
     yield ""
-    yield "Made by `python benchmarks/parameter_table.py`. One input channel, two classes, ImageNet weights, the rest"
+    yield "Made by `python -m benchmarks.parameter_table`. One input channel, two classes, ImageNet weights, the rest"
     yield "by default, so batch norm is frozen in v1 (its statistics are then no parameters) and trainable in v2. The"
     yield "body is the backbone without its feature pyramid."
     yield ""
