@@ -65,8 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         draw_figures(collect(store), made)
         frame = next(each["path"] for each in store.manifest["frames"] if each["split"] == "test")
         command = ["--checkpoint", str(options.checkpoint)]
-        assert predict([str(source / frame), *command, "--out", str(made / "frame")]) == 0
-        assert evaluate([*command, "--tiles", str(store.path), "--out", str(made), "--failures", "4"]) == 0
+        status = predict([str(source / frame), *command, "--out", str(made / "frame")])
+        status = status or evaluate([*command, "--tiles", str(store.path), "--out", str(made), "--failures", "4"])
+        if status != 0:
+            return status
         _cut_out(next((made / "frame").glob("*.png")), options.out / "frame.png")
         for name in ("box_areas", "completeness", "predictions_minus_objects", "missed", "merged", "false"):
             if (made / f"{name}.png").exists():
