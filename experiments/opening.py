@@ -1,5 +1,6 @@
 """Opening a search: what a record of that name says already, and whether a new command may go on from there."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.options import RunOptions
@@ -59,6 +60,21 @@ def check_unchanged(earlier: SearchState, experiment: Experiment) -> None:
         f"{experiment.name}: the declaration has changed since the search began ({'; '.join(differences[:8])});"
         " change it back, or begin with --fresh"
     )
+
+
+def check_same_file(earlier: SearchState, now: Mapping[str, str]) -> None:
+    """Refuse to go on measuring another checkpoint than the search began with.
+
+    Raises
+    ------
+    UsageError
+    """
+    before = earlier.header["checkpoint"]
+    if before["sha256"] != now["sha256"]:
+        raise UsageError(
+            f"{now['path']} is not the checkpoint that the search began with ({before['path']}, sha256"
+            f" {before['sha256'][:12]}…); name that one, or begin with --fresh"
+        )
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -34,6 +34,8 @@ class RunOptions:
     cpus_per_trial: int | None = None
     address: str | None = None
     weights_dir: str | None = None
+    checkpoint: str | None = None
+    best_of: str | None = None
     resume: bool = False
     fresh: bool = False
     plan: bool = False
@@ -45,12 +47,14 @@ class RunOptions:
         labels = str(Path(self.labels).expanduser().resolve()) if self.labels else None
         budget = asdict(self.budget) if self.budget else None
         searched = {"smoke": self.smoke, "values": self.values, "seeds": self.seeds, "data": data, "labels": labels}
-        return searched | {"trials": self.trials, "budget": budget}
+        return searched | {"trials": self.trials, "budget": budget, "checkpoint": self.checkpoint}
 
     def resumed(self, recorded: Mapping[str, Any]) -> "RunOptions":
         """These options, with what was not said taken from those `recorded` when the search began."""
         said = self.recorded()
         taken = {name: value for name, value in recorded.items() if said[name] is None}
+        if self.best_of is not None:
+            taken.pop("checkpoint", None)
         if taken.get("budget"):
             taken["budget"] = Budget(**taken["budget"])
         return replace(self, **taken)
@@ -78,8 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "experiment",
         nargs="?",
-        metavar="NAME|FILE.py",
-        help="a declared experiment (--list) or a file that declares one",
+        metavar="NAME|FILE.py|SWEEP.yaml",
+        help="a declared experiment (--list), a file that declares one, or a W&B sweep file",
     )
     add("--list", action="store_true", help="the declared experiments with their questions")
     add("--plan", action="store_true", help="what would run and what it would cost; starts nothing")
@@ -89,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--storage", metavar="DIR", default="runs", help="folder of searches, data and trackers (default: runs)")
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="override a value of the base (repeatable)")
     add("--seeds", type=int, metavar="N", help="replicate every cell with N seeds")
-    add("--trials", type=int, metavar="N", help="at most N trials")
+    add("--trials", type=int, metavar="N", help="at most N trials of a grid; as many of a sampled space")
     add("--budget", metavar="12h|40gpuh|500epochs", help="end the search cleanly when this is spent")
     add("--concurrency", type=int, metavar="N", help="at most N trials at a time")
     add("--workers-per-trial", type=int, metavar="N", help="processes that train one trial")
@@ -97,6 +101,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--cpus-per-trial", type=int, metavar="N", help="CPUs, and so threads, of a trial")
     add("--address", metavar="ADDR", default=os.environ.get("RAY_ADDRESS"), help="a Ray cluster (default: a local one)")
     add("--weights-dir", metavar="DIR", help="folder with pretrained weights, for sites without a network")
+    measured = parser.add_mutually_exclusive_group()
+    measured.add_argument("--checkpoint", metavar="FILE", help="the model that an evaluation measures")
+    measured.add_argument("--best-of", metavar="SEARCH", help="measure the best model of a search in this storage")
     add("--tracking-uri", metavar="URI", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow (default: SQLite)")
     add("--wandb", choices=("online", "offline", "off"), help="default: online with a key, else offline")
     again = parser.add_mutually_exclusive_group()

@@ -21,6 +21,16 @@ class StoragePaths:
         return self.root / "data"
 
     @property
+    def stand_ins(self) -> Path:
+        """Random weights that stand in for published ones in smoke runs."""
+        return self.data / "stand-in-weights"
+
+    @property
+    def optuna_uri(self) -> str:
+        """The Optuna storage of this storage's searches, for viewing."""
+        return f"sqlite:///{self.root / 'optuna.db'}"
+
+    @property
     def wandb(self) -> Path:
         """Runs of W&B, the folder that ``wandb sync`` takes."""
         return self.root / "wandb"

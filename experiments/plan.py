@@ -1,8 +1,11 @@
 """What a search would run, before anything starts."""
 
+import itertools
 import math
 import sys
+import typing
 from dataclasses import dataclass
+from typing import Any
 
 from experiments.data import survey_path
 from experiments.options import RunOptions
@@ -10,8 +13,10 @@ from experiments.paths import StoragePaths
 from experiments.progress import clock
 from experiments.ray_cluster import Capacity, TrialResources, divide, machine
 from experiments.searchers import Suggestion, build_searcher
-from satdet.config import TrialConfig, with_values
-from search_spaces.declare import Experiment
+from experiments.wording import setting_text, space_lines, values_text
+from satdet.config import ConfigError, TrialConfig, with_values
+from search_spaces import Declaration
+from search_spaces.declare import Experiment, Skipped
 
 _TILE_CPU_SECONDS = {"resnet18": 0.18, "resnet34": 0.20, "resnet50": 0.23, "resnet101": 0.29}
 """CPU seconds a trained tile of 128 px takes with the smoke values, its share of evaluation and checkpoints included.
@@ -20,23 +25,42 @@ Measured on one core of an AMD EPYC with AVX512-BF16 while a second trial ran on
 """
 
 
+_WORTH_KNOWING = (
+    "tiles.", "detector.backbone", "detector.version", "detector.weights", "detector.input_adaptation",
+    "training.batch_size", "training.tiles_per_epoch", "training.empty_tiles", "training.epochs", "augmentation.crop",
+)  # fmt: skip
+"""What decides on the data that must be prepared, on weights that must be there, and on the cost."""
+_MOST_CONFIGS = 4096
+_SHOWN_SKIPPED = 5
+
+
 @dataclass(frozen=True)
 class Plan:
-    """The trials of a search with their configurations, and what each is given."""
+    """The trials of a search as far as they can be known before any result, and what each is given."""
 
     experiment: Experiment
-    suggestions: tuple[Suggestion, ...]
+    foreseen: tuple[Suggestion, ...]
+    """Trials that no result can change, in order."""
+    trials: int
     resources: TrialResources
-
-    @property
-    def configs(self) -> list[TrialConfig]:
-        """The configuration of each trial."""
-        return [with_values(self.experiment.base, each.values) for each in self.suggestions]
+    configs: tuple[TrialConfig, ...]
+    """A configuration for every combination of what the data, the weights and the cost depend on."""
+    skipped: tuple[Skipped, ...]
+    """Cells of a grid that cannot run."""
 
     @property
     def epochs(self) -> int:
         """The most epochs of a trial."""
+        if self.experiment.task == "evaluate":
+            return 1
         return max(config.training.epochs for config in self.configs)
+
+    def skipped_lines(self) -> list[str]:
+        """What is left out of the grid, and why."""
+        lines = [f"left out: {values_text(each.values)}: {each.reason}" for each in self.skipped[:_SHOWN_SKIPPED]]
+        if len(self.skipped) > _SHOWN_SKIPPED:
+            lines.append(f"left out: {len(self.skipped) - _SHOWN_SKIPPED} more cells")
+        return lines
 
 
 def make_plan(experiment: Experiment, options: RunOptions, capacity: Capacity) -> Plan:
@@ -47,54 +71,109 @@ def make_plan(experiment: Experiment, options: RunOptions, capacity: Capacity) -
     UsageError
         If a trial could never be placed.
     """
-    searcher = build_searcher(experiment.searcher, experiment)
-    limit = min(searcher.total, options.trials or searcher.total)
-    suggestions = tuple(found for number in range(limit) if (found := searcher.suggest(number)) is not None)
+    searcher = build_searcher(experiment)
+    if experiment.searcher.sampled:
+        trials = options.trials or searcher.total
+        skipped: tuple[Skipped, ...] = ()
+    else:
+        trials = min(searcher.total, options.trials or searcher.total)
+        skipped = tuple(experiment.space.skipped(experiment.base))
+    foreseen = tuple(itertools.takewhile(lambda each: each is not None, map(searcher.foreseen, range(trials))))
     resources = divide(
         capacity,
         experiment.resources,
-        len(suggestions),
+        trials if experiment.task == "train" else 1,
         concurrency=options.concurrency,
         cpus=options.cpus_per_trial,
         gpus=options.gpus_per_trial,
     )
-    return Plan(experiment, suggestions, resources)
+    return Plan(
+        experiment,
+        typing.cast(tuple[Suggestion, ...], foreseen),
+        trials,
+        resources,
+        possible_configs(experiment),
+        skipped,
+    )
 
 
-def print_plan(experiment: Experiment, options: RunOptions, storage: StoragePaths) -> None:
+def possible_configs(experiment: Experiment) -> tuple[TrialConfig, ...]:
+    """Configurations with every combination of what data, weights and cost depend on; of numbers without end, the ends.
+
+    Raises
+    ------
+    ConfigError
+        If infinitely many tile stores would be needed.
+    """
+    space, base = experiment.space, experiment.base
+    options: dict[str, list[Any]] = {}
+    for parameter in space.parameters:
+        paths = getattr(parameter.domain, "paths", (parameter.path,))
+        if not any(path.startswith(_WORTH_KNOWING) for path in paths):
+            continue
+        values = parameter.domain.values
+        if values is None and parameter.path.startswith("tiles."):
+            raise ConfigError(f"{parameter.path} decides on the tiles that are prepared; it needs finitely many values")
+        ends = (parameter.domain.quantile(0.0), parameter.domain.quantile(1 - 1e-9))
+        known = options.setdefault(parameter.path, [])
+        known += [value for value in values or ends if value not in known]
+    combinations = itertools.islice(itertools.product(*options.values()), _MOST_CONFIGS)
+    points = [dict(zip(options, values, strict=True)) for values in combinations]
+    found = [with_values(base, space.expand(each)) for each in points if space.refusal(base, each) is None]
+    return (*(found or [base]), *(with_values(base, space.expand(point)) for point in experiment.first))
+
+
+def print_plan(declaration: Declaration, experiment: Experiment, options: RunOptions, storage: StoragePaths) -> None:
     """Write the plan to standard output."""
     plan = make_plan(experiment, options, machine())
     lines = [f"{experiment.name}: {experiment.question}"]
-    lines += [f"  {number:4d}  {_values(each)}" for number, each in enumerate(plan.suggestions)]
+    lines += [f"warning: {warning}" for warning in declaration.warnings]
+    lines += [f"  {line}" for line in space_lines(experiment.space)]
+    lines += [f"  {line}" for line in plan.skipped_lines()]
+    lines += [f"  {number:4d}  {_trial_text(each)}" for number, each in enumerate(plan.foreseen)]
+    searcher = type(experiment.searcher).__name__
+    if len(plan.foreseen) < plan.trials:
+        lines.append(
+            f"        and {plan.trials - len(plan.foreseen)} more, which {searcher} chooses as results come in"
+        )
     given = plan.resources
-    lines.append(
-        f"trials      {len(plan.suggestions)}, {given.concurrency} at a time, at most {plan.epochs} epochs each"
+    what = (
+        f"at most {plan.epochs} epochs each" if experiment.task == "train" else "one evaluation each, one pass for all"
     )
+    lines.append(f"trials      {plan.trials}, {given.concurrency} at a time, {what}")
     lines.append(f"resources   {given.cpus} CPUs and {given.gpus:g} GPUs a trial on this machine; 1 worker a trial")
-    lines.append(f"searcher    {type(experiment.searcher).__name__}, scheduler {type(experiment.scheduler).__name__}")
+    lines.append(f"objective   {', '.join(f'{each.metric} ({each.mode})' for each in experiment.objectives)}")
+    lines.append(f"searcher    {setting_text(experiment.searcher)}")
+    lines.append(f"scheduler   {setting_text(experiment.scheduler)}")
+    lines.append(f"stoppers    {', '.join(map(setting_text, experiment.stoppers)) or 'none'}")
     source = options.data or survey_path(storage, experiment.survey)
     lines.append(f"data        {source}")
     lines.append(f"cost        {_cost(plan, options)}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _values(suggestion: Suggestion) -> str:
-    values = " ".join(f"{path}={value}" for path, value in suggestion.values.items())
-    return f"{values or 'the base configuration'}  seed {suggestion.seed}"
+def _trial_text(suggestion: Suggestion) -> str:
+    by = suggestion.why.get("by", "grid")
+    values = values_text(suggestion.values) or "the base configuration"
+    return f"{values}  seed {suggestion.seed}" + (f"  ({by})" if by not in ("grid", "repeat") else "")
 
 
 def _cost(plan: Plan, options: RunOptions) -> str:
     """A rough figure for CPUs and simulated frames; elsewhere the number that a first trial will put a time to."""
-    tiles = [_tiles_per_epoch(config, plan.experiment) for config in plan.configs]
+    if plan.experiment.task == "evaluate":
+        return "one pass through the network over the tiles of the split"
+    configs = plan.configs
+    tiles = [_tiles_per_epoch(config, plan.experiment) for config in configs]
     if plan.resources.gpus:
         return "trained tiles are known, their time on these GPUs is not before a trial has run"
-    if options.data is not None and any(config.training.tiles_per_epoch is None for config in plan.configs):
+    if options.data is not None and any(config.training.tiles_per_epoch is None for config in configs):
         return "depends on the frames; known once they are prepared"
-    seconds = [_trial_seconds(config, count) for config, count in zip(plan.configs, tiles, strict=True)]
+    seconds = [_trial_seconds(config, count) for config, count in zip(configs, tiles, strict=True)]
+    whole = plan.trials * sum(seconds) / len(seconds)
     at_a_time = plan.resources.concurrency * plan.resources.cpus
     return (
-        f"about {clock(sum(seconds) / at_a_time)} of training on {at_a_time} CPUs, if every trial runs all its epochs"
-        f" ({sum(seconds) / 3600:.1f} CPU hours)"
+        f"about {clock(whole / at_a_time)} of training on {at_a_time} CPUs, if every trial runs all its epochs"
+        f" ({whole / 3600:.1f} CPU hours)"
     )
 
 

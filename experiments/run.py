@@ -1,6 +1,6 @@
 """Run a declared experiment.
 
-    python -m experiments.run NAME | FILE.py [--smoke] [--data DIR] [--resume | --fresh] …
+    python -m experiments.run NAME | FILE.py | SWEEP.yaml [--smoke] [--data DIR] [--resume | --fresh] …
 
 Heavy libraries are imported only once a search really starts: ``--help``, ``--list`` and ``--plan`` answer at once.
 """
@@ -38,7 +38,9 @@ def _run(options: RunOptions) -> int:
         from experiments.paths import storage_paths
         from experiments.plan import print_plan
 
-        print_plan(options.applied_to(search_spaces.load(options.experiment)), options, storage_paths(options.storage))
+        declaration = search_spaces.declaration(options.experiment)
+        experiment = options.applied_to(declaration.experiment)
+        print_plan(declaration, experiment, options, storage_paths(options.storage))
         return 0
     from experiments.compare import render
     from experiments.search import exit_status, run_search

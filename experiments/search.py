@@ -1,5 +1,6 @@
 """The driver of a search: opens or resumes the record, gets the data, runs the trials under Ray, leaves a summary."""
 
+import hashlib
 import os
 import platform
 import secrets
@@ -7,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,20 +18,23 @@ from experiments.data import SearchData, check_batches, data_lines, prepare_data
 from experiments.interrupt import Interrupt, terminated_like_interrupted
 from experiments.live import LiveSearch
 from experiments.lock import in_turn, sole_driver
-from experiments.opening import archive, check_in_the_way, check_unchanged, earlier_state
+from experiments.opening import archive, check_in_the_way, check_same_file, check_unchanged, earlier_state
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths, storage_paths
 from experiments.plan import Plan, make_plan
 from experiments.progress import Outlook, Screen, build_screen
-from experiments.ray_cluster import Capacity, TrialResources, machine, ray_cluster, ray_logs_to
+from experiments.ray_cluster import Capacity, machine, ray_cluster, ray_logs_to
 from experiments.record import VERSION, Record
 from experiments.searchers import build_searcher
 from experiments.state import SearchState, TrialState
+from experiments.stoppers import SearchEnds
+from experiments.stopping.speeds import median_rates
 from experiments.summary import write_summary
 from experiments.tracking import TrackerProcess
-from satdet.config import unflatten, with_values
+from experiments.weights import stand_in_weights
+from satdet.config import TrialConfig, unflatten
 from satdet.errors import DataError, SatdetError
-from search_spaces.declare import Experiment
+from search_spaces.declare import Experiment, SpeedGuard
 
 _PACKAGES = ("satdet", "ray", "optuna", "torch", "torchvision", "astropy", "albumentations", "torchmetrics", "mlflow",
              "wandb", "numpy")  # fmt: skip
@@ -45,7 +50,14 @@ def run_search(options: RunOptions) -> dict[str, Any]:
     KeyboardInterrupt
         When interrupted before trials began, or twice.
     """
-    declared = search_spaces.load(options.experiment)
+    declaration = search_spaces.declaration(options.experiment)
+    for warning in declaration.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    return run_declared(declaration.experiment, options)
+
+
+def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
+    """As `run_search`, of an experiment that need not be declared in a file."""
     storage = storage_paths(options.storage)
     storage.make()
     search = storage.search(declared.name)
@@ -55,12 +67,22 @@ def run_search(options: RunOptions) -> dict[str, Any]:
         if options.resume:
             options = options.resumed(earlier.header["options"])
         experiment = options.applied_to(declared)
+        if experiment.task == "evaluate":
+            from experiments.evaluation import checkpoint_option, evaluating
+
+            options = checkpoint_option(experiment, options, storage)
+            experiment = evaluating(experiment, Path(str(options.checkpoint)))
         if options.resume:
             check_unchanged(earlier, experiment)
         plan = make_plan(experiment, options, machine() if options.address is None else Capacity(1 << 20, 1 << 20))
         if options.resume and earlier.status != "interrupted" and not _work_left(earlier, plan, options):
             return write_summary(search, earlier)
+        if options.smoke and declared.smoke.stand_in_weights and options.weights_dir is None:
+            detectors = [config.detector for config in plan.configs]
+            options = replace(options, weights_dir=str(stand_in_weights(storage.stand_ins, detectors)))
         data = _prepare(storage, plan, options)
+        if options.resume and experiment.task == "evaluate":
+            check_same_file(earlier, _file_identity(Path(str(options.checkpoint))))
         if options.resume and data.to_json()["digest"] != earlier.header["data"]["digest"]:
             raise DataError(f"the frames in {data.source} are not those that the search began with; begin with --fresh")
         sys.stderr.write(f"{'connecting to' if options.address else 'starting'} Ray\n")
@@ -86,6 +108,7 @@ def _run_recorded(
             digest=experiment.digest(),
             options=options.recorded(),
             data=data.to_json(),
+            **({"checkpoint": _file_identity(Path(options.checkpoint))} if options.checkpoint else {}),
             environment=_environment(),
         )
     live.note("session", host=socket.gethostname(), process=os.getpid())
@@ -94,6 +117,8 @@ def _run_recorded(
         screen = build_screen(_outlook(plan, experiment))
         try:
             if _work_left(live.state, plan, options):
+                for line in plan.skipped_lines():
+                    screen.say(line)
                 _run_trials(live, plan, data, options, search, screen, interrupt)
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[-300:]
@@ -119,52 +144,61 @@ def _run_trials(
     from ray import tune
     from ray.tune.execution.placement_groups import PlacementGroupFactory
 
-    from experiments.schedulers import RecordedScheduler, build_scheduler
+    from experiments.evaluation import EvaluationTrainable
+    from experiments.schedulers import build_scheduler
+    from experiments.schedulers.ray_scheduler import DecidingScheduler
+    from experiments.stopping import build_epoch_stoppers
     from experiments.trainable import TrialTrainable
     from experiments.tuning import RecordedSearch, RecordingCallback, SearchStopper
 
     experiment, given = plan.experiment, plan.resources
-    scheduler_name = type(experiment.scheduler).__name__.lower()
-    scheduler = RecordedScheduler(build_scheduler(experiment.scheduler, experiment.objective, plan.epochs))
+    objective = experiment.objective
+    scheduler = DecidingScheduler(
+        build_scheduler(experiment.scheduler, objective.mode, plan.epochs),
+        build_epoch_stoppers(experiment.stoppers, objective),
+        objective.metric,
+        type(experiment.scheduler).__name__.lower(),
+    )
     scheduler.replay(live.record.events)
     trials = RecordedSearch(
         live,
-        build_searcher(experiment.searcher, experiment),
-        lambda trial: _order(trial, experiment, data, search, given, options),
+        build_searcher(experiment),
+        scheduler,
+        lambda trial: _order(trial, live.state, plan, data, search, options),
         resources=PlacementGroupFactory([{"CPU": given.cpus, "GPU": given.gpus}]),
-        limit=len(plan.suggestions),
+        limit=plan.trials,
         concurrency=given.concurrency,
     )
-    stopper = SearchStopper(live, options.budget, given.gpus, interrupt)
+    ends = SearchEnds.of(experiment, options.budget, given.gpus)
+    stopper = SearchStopper(live, ends, interrupt)
     live.listen(screen.event)
     # Not Tuner.fit: it would pickle searcher, scheduler and callbacks for a restore that the record makes needless.
     tune.run(
-        TrialTrainable,
+        TrialTrainable if experiment.task == "train" else EvaluationTrainable,
         name=f"session-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}",
         storage_path=str(search.ray),
         search_alg=trials,
         scheduler=scheduler,
         reuse_actors=True,
         stop=stopper,
-        callbacks=[RecordingCallback(live, scheduler_name, lambda: screen.tick(live.state))],
+        callbacks=[RecordingCallback(live, scheduler, lambda: screen.tick(live.state))],
         verbose=0,
         raise_on_failed_trial=False,
     )
-    if not interrupt.asked and stopper.stop_all():
+    reason = ends.reason(live.state)
+    if reason is not None and not interrupt.asked:
         for trial in live.state.open_trials():
-            live.note("ended", trial=trial.trial_id, end=_budget_end())
+            live.note("ended", trial=trial.trial_id, end=_driver_end(reason))
 
 
 def _order(
-    trial: TrialState,
-    experiment: Experiment,
-    data: SearchData,
-    search: SearchPaths,
-    given: TrialResources,
-    options: RunOptions,
+    trial: TrialState, state: SearchState, plan: Plan, data: SearchData, search: SearchPaths, options: RunOptions
 ) -> Any:
+    from experiments.evaluation import cells_of
     from experiments.trainable import TrialOrder
 
+    experiment = plan.experiment
+    measured = experiment.task == "evaluate"
     return TrialOrder(
         trial_id=trial.trial_id,
         config=trial.config,
@@ -172,10 +206,30 @@ def _order(
         directory=str(search.trial(trial.trial_id)),
         store=str(data.store(unflatten(trial.config).tiles).path),
         stoppers=[stopper.to_json() for stopper in experiment.stoppers],
-        threads=given.cpus,
+        threads=plan.resources.cpus,
+        speeds=_speeds(experiment, state),
         after_epoch=trial.epochs,
         weights_dir=options.weights_dir,
+        checkpoint=options.checkpoint if measured else None,
+        shared=str(search.root / "evaluation"),
+        cells=cells_of(experiment) if measured else [],
+        pictured=trial.values in [dict(cell) for cell in experiment.pictures_of],
     )
+
+
+def _speeds(experiment: Experiment, state: SearchState) -> dict[str, list[float]]:
+    """Median speeds of finished trials, if a guard needs them."""
+    for stopper in experiment.stoppers:
+        if isinstance(stopper, SpeedGuard) and stopper.of_median is not None:
+            speeds: dict[str, list[float]] = median_rates(state.trials.values(), stopper.min_finished)
+            return speeds
+    return {}
+
+
+def _file_identity(path: Path) -> dict[str, str]:
+    """Which file a search measures: its path and content."""
+    with path.open("rb") as file:
+        return {"path": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _prepare(storage: StoragePaths, plan: Plan, options: RunOptions) -> SearchData:
@@ -195,17 +249,18 @@ def _prepare(storage: StoragePaths, plan: Plan, options: RunOptions) -> SearchDa
 
 def _outlook(plan: Plan, experiment: Experiment) -> Outlook:
     def epochs(trial: TrialState) -> int:
-        return with_values(experiment.base, trial.values).training.epochs
+        config: TrialConfig = unflatten(trial.config)
+        return config.training.epochs if experiment.task == "train" else 1
 
-    return Outlook(experiment.name, len(plan.suggestions), plan.resources.concurrency, epochs)
+    return Outlook(experiment.name, plan.trials, plan.resources.concurrency, epochs)
 
 
 def _work_left(state: SearchState, plan: Plan, options: RunOptions) -> bool:
     """Whether a trial is open, or another may begin; a driver that died at the very end leaves none."""
     if state.open_trials():
         return True
-    spent = options.budget is not None and options.budget.reached(state, plan.resources.gpus)
-    return len(state.trials) < len(plan.suggestions) and not spent
+    ends = SearchEnds.of(plan.experiment, options.budget, plan.resources.gpus)
+    return len(state.trials) < plan.trials and ends.reason(state) is None
 
 
 def _status(state: SearchState, interrupt: Interrupt) -> str:
@@ -214,8 +269,8 @@ def _status(state: SearchState, interrupt: Interrupt) -> str:
     return "finished" if any(trial.status != "failed" for trial in state.trials.values()) else "failed"
 
 
-def _budget_end() -> dict[str, Any]:
-    return {"status": "stopped", "stop_reason": "budget", "error": None, "by": "driver"}
+def _driver_end(reason: str) -> dict[str, Any]:
+    return {"status": "stopped", "stop_reason": reason, "error": None, "by": "driver"}
 
 
 def _environment() -> dict[str, str]:

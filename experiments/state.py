@@ -7,7 +7,7 @@ from typing import Any
 from experiments.record import Event
 
 Metrics = dict[str, float]
-OPEN = ("pending", "running")
+OPEN = ("pending", "running", "paused")
 
 
 @dataclass
@@ -20,12 +20,21 @@ class TrialState:
     config: dict[str, Any]
     """The whole configuration, by path."""
     seed: int
+    why: dict[str, Any] = field(default_factory=dict)
+    """Where the values come from, as the searcher says."""
     status: str = "pending"
+    """pending, running, paused (waiting for the other trials of a rung), finished, stopped or failed."""
     stop_reason: str | None = None
     error: str | None = None
     attempts: int = 0
     results: list[tuple[int, float, Metrics]] = field(default_factory=list)
     """Epoch, time [s since 1970] and metrics of each report."""
+    decisions: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    """Epoch of each decision of the scheduler or a stopper, and what and why."""
+    detail: str | None = None
+    """Why it was stopped, in one sentence."""
+    hardware: str | None = None
+    """What the last epoch ran on."""
     ended_at: float | None = None
 
     @property
@@ -44,9 +53,10 @@ class TrialState:
         return sum(metrics["seconds"] for _, _, metrics in self.results)
 
     def best(self, metric: str, mode: str) -> Metrics:
-        """Metrics of the best epoch by the objective (the first of equals), empty before the first report."""
+        """Metrics of the best epoch by the objective (the first of equals), empty before the first whole epoch."""
         sign = 1 if mode == "max" else -1
-        return max((metrics for _, _, metrics in self.results), key=lambda metrics: sign * metrics[metric], default={})
+        epochs = [metrics for epoch, _, metrics in self.results if epoch > 0]
+        return max(epochs, key=lambda metrics: sign * metrics[metric], default={})
 
 
 @dataclass
@@ -66,6 +76,8 @@ class SearchState:
     """When the last session began [s since 1970]."""
     seconds_before: float = 0.0
     """Wall clock of the sessions before it."""
+    skipped: int = 0
+    """Points that were drawn and could not run."""
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "SearchState":
@@ -84,6 +96,11 @@ class SearchState:
     def mode(self) -> str:
         """``max`` or ``min``."""
         return str(self.header["declaration"]["objective"]["mode"])
+
+    @property
+    def task(self) -> str:
+        """``train`` or ``evaluate``."""
+        return str(self.header["declaration"]["task"])
 
     @property
     def search_id(self) -> str:
@@ -106,7 +123,7 @@ class SearchState:
     def ranking(self) -> list[TrialState]:
         """Trials with a result, best first."""
         sign = -1 if self.mode == "max" else 1
-        scored = [trial for trial in self.trials.values() if trial.results]
+        scored = [trial for trial in self.trials.values() if trial.epochs]
         return sorted(scored, key=lambda trial: sign * trial.best(self.metric, self.mode)[self.metric])
 
     def _on_search(self, event: Event) -> None:
@@ -119,8 +136,9 @@ class SearchState:
 
     def _on_suggested(self, event: Event) -> None:
         trial_id = event["trial"]
-        config = {**self.header["declaration"]["base"], **event["values"]}
-        self.trials[trial_id] = TrialState(trial_id, event["values"], config, event["seed"])
+        config = self.header["declaration"]["base"] | event.get("config", event["values"])
+        self.trials[trial_id] = TrialState(trial_id, event["values"], config, event["seed"], event.get("why", {}))
+        self.skipped += event.get("skipped", 0)
 
     def _on_started(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
@@ -128,8 +146,22 @@ class SearchState:
         trial.attempts += 1
 
     def _on_result(self, event: Event) -> None:
-        self.trials[event["trial"]].results.append((event["epoch"], event["time"], event["metrics"]))
+        trial = self.trials[event["trial"]]
+        trial.results.append((event["epoch"], event["time"], event["metrics"]))
+        trial.hardware = event.get("hardware", trial.hardware)
+        self._decided(trial, event)
         self._on_ended(event)
+
+    def _on_promoted(self, event: Event) -> None:
+        trial = self.trials[event["trial"]]
+        trial.status = "pending"
+        self._decided(trial, event)
+
+    def _decided(self, trial: TrialState, event: Event) -> None:
+        decision = event.get("decision")
+        if decision is not None:
+            trial.decisions.append((trial.epochs, decision))
+            trial.status = "paused" if decision["action"] == "pause" else trial.status
 
     def _on_ended(self, event: Event) -> None:
         if event["end"] is None:
@@ -138,6 +170,7 @@ class SearchState:
         trial.status = event["end"]["status"]
         trial.stop_reason = event["end"]["stop_reason"]
         trial.error = event["end"]["error"]
+        trial.detail = event["end"].get("why")
         trial.ended_at = event["time"]
 
     def _on_session_end(self, event: Event) -> None:

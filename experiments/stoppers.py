@@ -1,12 +1,12 @@
 """What may end a trial or a search besides the scheduler: callbacks of a trial, and the budget."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from satdet.config import ConfigError, unknown_name
-from search_spaces.declare import SpeedGuard
+from search_spaces.declare import BudgetCap, Divergence, Experiment, SpeedGuard, Target
 
 if TYPE_CHECKING:
     from experiments.state import SearchState
@@ -52,9 +52,60 @@ def parse_budget(text: str) -> Budget:
     return Budget(**{name: float(match[1]) * factor})
 
 
-def build_callbacks(settings: Sequence[dict[str, Any]]) -> "list[Callback]":
-    """The training callbacks that the declared stoppers (as plain data) describe."""
+@dataclass(frozen=True)
+class SearchEnds:
+    """What ends a whole search early: a budget, or a target that a trial has reached."""
+
+    budget: Budget | None
+    gpus_per_trial: float
+    target_ends: bool = False
+
+    @classmethod
+    def of(cls, experiment: Experiment, budget: Budget | None, gpus_per_trial: float) -> "SearchEnds":
+        """The declared ends; a `budget` of the command line takes the place of a declared one."""
+        for stopper in experiment.stoppers:
+            if isinstance(stopper, BudgetCap) and budget is None:
+                budget = Budget(stopper.seconds, stopper.gpu_seconds, stopper.epochs)
+        target_ends = any(isinstance(each, Target) and each.ends_search for each in experiment.stoppers)
+        return cls(budget, gpus_per_trial, target_ends)
+
+    def reason(self, state: "SearchState") -> str | None:
+        """Why the search should end now: ``budget``, ``target_reached``, or None."""
+        if self.target_ends and any(trial.stop_reason == "target_reached" for trial in state.trials.values()):
+            return "target_reached"
+        if self.budget is not None and self.budget.reached(state, self.gpus_per_trial):
+            return "budget"
+        return None
+
+
+def build_callbacks(
+    settings: Sequence[Mapping[str, Any]], speeds: Mapping[str, Sequence[float]], hardware: str
+) -> "list[Callback]":
+    """The training callbacks among the declared stoppers (as plain data).
+
+    Parameters
+    ----------
+    settings : sequence of mapping
+    speeds : mapping
+        Median images a second of finished trials up to each epoch, by hardware.
+    hardware : str
+        What this trial runs on.
+    """
     from satdet import training
 
-    builders = {SpeedGuard.__name__: training.SpeedGuard}
-    return [builders[each["kind"]](**{key: each[key] for key in each if key != "kind"}) for each in settings]
+    callbacks: list[Callback] = []
+    for each in settings:
+        if each["kind"] == SpeedGuard.__name__:
+            callbacks.append(
+                training.SpeedGuard(
+                    images_per_second=each["images_per_second"],
+                    iterations_per_second=each["iterations_per_second"],
+                    warmup_batches=each["warmup_batches"],
+                    of_median=each["of_median"],
+                    medians=speeds,
+                    hardware=hardware,
+                )
+            )
+        elif each["kind"] == Divergence.__name__:
+            callbacks.append(training.Divergence())
+    return callbacks

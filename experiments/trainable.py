@@ -3,14 +3,15 @@
 import contextlib
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from experiments.stoppers import build_callbacks
-from satdet.config import TrialConfig, metric_names, unflatten
+from satdet.config import TrialConfig, unflatten
+from search_spaces.declare import reported_metrics
 
 if TYPE_CHECKING:
     from satdet.training import EpochReport
@@ -27,9 +28,19 @@ class TrialOrder:
     store: str
     stoppers: list[dict[str, Any]]
     threads: int
+    speeds: dict[str, list[float]] = field(default_factory=dict)
+    """Median images a second of finished trials up to each epoch, by hardware."""
     after_epoch: int = 0
     """Epochs that the record has; the trial reports what comes after them."""
     weights_dir: str | None = None
+    checkpoint: str | None = None
+    """Of an evaluation: the model that is measured."""
+    shared: str = ""
+    """Of an evaluation: the folder that its trials share."""
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    """Of an evaluation: what one pass through the network can serve."""
+    pictured: bool = False
+    """Of an evaluation: whether the trial keeps a picture."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -52,6 +63,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._config: TrialConfig = unflatten(self._order.config)
         self._last: EpochReport | None = None
         torch.set_num_threads(self._order.threads)
+        self._hardware = hardware_name(
+            torch.device("cuda" if torch.cuda.is_available() else "cpu"), self._order.threads
+        )
         self._reports: Iterator[EpochReport] | None = None
 
     def step(self) -> dict[str, Any]:
@@ -61,11 +75,15 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
                 self._reports = self._begin()
             self._last = next(self._reports)
         except Exception as error:
-            return self._failure(error)
+            last = self._last
+            epoch = last.epoch if last else self._order.after_epoch
+            return failure(self._order, error, epoch=epoch, metrics=last.metrics if last else None)
         return {
             "epoch": self._last.epoch,
             **self._last.metrics,
             "stop_reason": self._last.stop_reason or "",
+            "stop_detail": self._last.stop_detail or "",
+            "hardware": self._hardware,
             "done": self._last.stop_reason is not None,
         }
 
@@ -99,23 +117,33 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             TileStore.open(order.store),
             Path(order.directory),
             seed=order.seed,
-            callbacks=build_callbacks(order.stoppers),
+            callbacks=build_callbacks(order.stoppers, order.speeds, self._hardware),
             weights_dir=Path(order.weights_dir) if order.weights_dir else None,
             after_epoch=order.after_epoch,
         )
 
-    def _failure(self, error: Exception) -> dict[str, Any]:
-        """The last result again, with the error in one line; the traceback goes into the trial's folder."""
-        directory = Path(self._order.directory)
-        with contextlib.suppress(OSError):  # the error may be that nothing can be written there
-            directory.mkdir(parents=True, exist_ok=True)
-            (directory / "error.txt").write_text("".join(traceback.format_exception(error)))
-        metrics = self._last.metrics if self._last else dict.fromkeys(metric_names(self._config), 0.0)
-        message = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        return {
-            "epoch": self._last.epoch if self._last else self._order.after_epoch,
-            **metrics,
-            "stop_reason": "error",
-            "error": message,
-            "done": True,
-        }
+
+def failure(order: TrialOrder, error: Exception, *, epoch: int, metrics: dict[str, float] | None) -> dict[str, Any]:
+    """The last result of a trial again, with the error in one line; the traceback goes into the trial's folder.
+
+    Parameters
+    ----------
+    order : TrialOrder
+    error : Exception
+    epoch : int
+        The last whole one.
+    metrics : dict of float, optional
+        Of the last whole epoch; zeros if there is none.
+    """
+    directory = Path(order.directory)
+    with contextlib.suppress(OSError):  # the error may be that nothing can be written there
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "error.txt").write_text("".join(traceback.format_exception(error)))
+    task = "train" if order.checkpoint is None else "evaluate"
+    return {
+        "epoch": epoch,
+        **(metrics or dict.fromkeys(reported_metrics(order.config, task), 0.0)),
+        "stop_reason": "error",
+        "error": " ".join(f"{type(error).__name__}: {error}".split())[:500],
+        "done": True,
+    }

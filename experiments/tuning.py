@@ -1,6 +1,6 @@
 """How Ray Tune and the record work together: trials go out, and what comes back is recorded before it counts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,11 +10,13 @@ from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm
 
 from experiments.live import LiveSearch
-from experiments.searchers import SuggestsTrials
+from experiments.schedulers.ray_scheduler import DecidingScheduler, leg_id, own_id
+from experiments.searchers import Searcher
+from experiments.searchers.history import observations
 from experiments.state import TrialState
-from experiments.stoppers import Budget
+from experiments.stoppers import SearchEnds
 from experiments.trainable import TrialOrder
-from satdet.config import metric_names, unflatten
+from search_spaces.declare import reported_metrics
 
 MAX_RETRIES = 3
 """Times that a trial is begun again after its process or node was lost."""
@@ -22,14 +24,16 @@ _FINISHED = ("completed", "early_stopping")
 
 
 class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
-    """Hands trials to Tune: first those that the record has open, then new ones of the searcher.
+    """Hands trials to Tune: those that the record has open, those whose pause is over, then new ones of the searcher.
 
     Trials carry our own ids, so that what Ray calls a trial is the same trial before and after an interruption.
 
     Parameters
     ----------
     live : LiveSearch
-    searcher : SuggestsTrials
+    searcher : Searcher
+    scheduler : DecidingScheduler
+        Knows which paused trials go on.
     order : callable
         From a trial's state to what the worker is told.
     resources : PlacementGroupFactory
@@ -43,7 +47,8 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
     def __init__(
         self,
         live: LiveSearch,
-        searcher: SuggestsTrials,
+        searcher: Searcher,
+        scheduler: DecidingScheduler,
         order: Callable[[TrialState], TrialOrder],
         *,
         resources: PlacementGroupFactory,
@@ -52,11 +57,14 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
     ) -> None:
         self._live = live
         self._searcher = searcher
+        self._scheduler = scheduler
+        self._objectives = searcher.experiment.objectives
         self._order = order
         self._resources = resources
         self._limit = limit
         self._concurrency = concurrency
-        self._waiting = live.state.open_trials()
+        self._waiting = [trial for trial in live.state.open_trials() if trial.status != "paused"]
+        self._legs: dict[str, int] = {}
         self._running: set[str] = set()
         self._finished = False
         self._spec: dict[str, Any] = {}
@@ -78,14 +86,15 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         """The next trial, or None while enough are running and when there are no more."""
         if self._finished or len(self._running) >= self._concurrency:
             return None
-        state = self._waiting.pop(0) if self._waiting else self._suggest()
+        state = self._next()
         if state is None:
-            self._finished = True
+            self._finished = not self._running and not self._paused()
             return None
         self._running.add(state.trial_id)
+        self._legs[state.trial_id] = leg = self._legs.get(state.trial_id, 0) + 1
         return Trial(
             self._spec["run"],
-            trial_id=state.trial_id,
+            trial_id=leg_id(state.trial_id, leg),
             config={"trial": self._order(state).to_json()},
             storage=self._spec["storage"],
             placement_group_factory=self._resources,
@@ -95,7 +104,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Make room for the next trial."""
-        self._running.discard(trial_id)
+        self._running.discard(own_id(trial_id))
 
     def is_finished(self) -> bool:
         """Whether no trial will follow."""
@@ -112,13 +121,49 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
     def save_to_dir(self, dirpath: str, **kwargs: Any) -> None:
         """Nothing to save: the record has it."""
 
+    def _next(self) -> TrialState | None:
+        """An open trial, a promoted one or a new one; None while there is none, or nothing but waiting is left."""
+        self._release(no_more=False)
+        if self._waiting:
+            return self._waiting.pop(0)
+        suggested = self._suggest()
+        if suggested is None and not self._running and self._paused():
+            self._release(no_more=True)
+            return self._waiting.pop(0) if self._waiting else None
+        return suggested
+
+    def _paused(self) -> bool:
+        return any(trial.status == "paused" for trial in self._live.state.trials.values())
+
+    def _release(self, *, no_more: bool) -> None:
+        """Record what has become of paused trials; those that go on wait for their turn."""
+        for trial_id, verdict in self._scheduler.release(no_more=no_more):
+            end = verdict.end()
+            if end is not None:
+                decision = verdict.decision.to_json()
+                self._live.note("ended", trial=trial_id, end=end, decision=decision, no_more=no_more)
+            else:
+                self._live.note("promoted", trial=trial_id, decision=verdict.decision.to_json(), no_more=no_more)
+                self._waiting.append(self._live.trial(trial_id))
+
     def _suggest(self) -> TrialState | None:
         number = len(self._live.state.trials)
-        suggestion = self._searcher.suggest(number) if number < self._limit else None
+        if number >= self._limit:
+            return None
+        suggestion = self._searcher.suggest(number, lambda: observations(self._live.state, self._objectives))
         if suggestion is None:
             return None
         trial_id = f"t{number:04d}"
-        self._live.note("suggested", trial=trial_id, values=suggestion.values, seed=suggestion.seed)
+        self._live.note(
+            "suggested",
+            trial=trial_id,
+            values=plain(suggestion.values),
+            config=plain(self._searcher.space.expand(suggestion.values)),
+            seed=suggestion.seed,
+            why=suggestion.why,
+            skipped=len(suggestion.skipped),
+        )
+        self._scheduler.added(trial_id)
         return self._live.trial(trial_id)
 
 
@@ -128,13 +173,13 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
     Parameters
     ----------
     live : LiveSearch
-    scheduler : str
-        Stop reason of a trial that the scheduler stops.
+    scheduler : DecidingScheduler
+        Has decided on each epoch before it comes here.
     tick : callable
         Called at each turn of Tune's loop.
     """
 
-    def __init__(self, live: LiveSearch, scheduler: str, tick: Callable[[], None]) -> None:
+    def __init__(self, live: LiveSearch, scheduler: DecidingScheduler, tick: Callable[[], None]) -> None:
         self._live = live
         self._scheduler = scheduler
         self._tick = tick
@@ -145,36 +190,46 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
         """A trial begins, or begins again after a fault."""
-        self._live.note("started", trial=trial.trial_id)
+        self._live.note("started", trial=own_id(trial.trial_id))
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Record an epoch once, however often it is reported, and the end that comes with it."""
-        state = self._live.trial(trial.trial_id)
-        end = self._end_of(result)
+        state = self._live.trial(own_id(trial.trial_id))
+        verdict = self._scheduler.verdict(state.trial_id)
+        end = self._end_of(result) or (verdict and verdict.end())
+        decided = {"decision": verdict.decision.to_json()} if verdict else {}
         if not state.results or result["epoch"] > state.epochs:
-            metrics = {name: float(result[name]) for name in metric_names(unflatten(state.config))}
-            self._live.note("result", trial=trial.trial_id, epoch=result["epoch"], metrics=metrics, end=end)
+            metrics = {name: float(result[name]) for name in reported_metrics(state.config, self._live.state.task)}
+            self._live.note(
+                "result",
+                trial=state.trial_id,
+                epoch=result["epoch"],
+                metrics=metrics,
+                end=end,
+                hardware=result.get("hardware"),
+                **decided,
+            )
         elif end is not None:
-            self._live.note("ended", trial=trial.trial_id, end=end)
+            self._live.note("ended", trial=state.trial_id, end=end, **decided)
 
     def on_trial_recover(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
         """A process or node was lost, and the trial will be begun again."""
-        self._live.note("retried", trial=trial.trial_id, error=_last_error(trial))
+        self._live.note("retried", trial=own_id(trial.trial_id), error=_last_error(trial))
 
     def on_trial_error(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
         """A process or node was lost too often."""
         end = {"status": "failed", "stop_reason": "error", "error": _last_error(trial), "by": "ray"}
-        self._live.note("ended", trial=trial.trial_id, end=end)
+        self._live.note("ended", trial=own_id(trial.trial_id), end=end)
+        self._scheduler.given_up(own_id(trial.trial_id))
 
     def _end_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
         """How the trial ends with this result, and by whose decision; None while it goes on."""
         if reason := result["stop_reason"]:
             status = "failed" if reason == "error" else "finished" if reason in _FINISHED else "stopped"
-            return {"status": status, "stop_reason": reason, "error": result.get("error"), "by": "trial"}
-        if result.get("done"):
-            return {"status": "stopped", "stop_reason": self._scheduler, "error": None, "by": "scheduler"}
+            why = result.get("stop_detail") or None
+            return {"status": status, "stop_reason": reason, "error": result.get("error"), "by": "trial", "why": why}
         return None
 
 
@@ -187,12 +242,11 @@ class AsksToLeave(Protocol):
 
 
 class SearchStopper(tune.Stopper):  # type: ignore[misc]
-    """Ends the search when its budget is spent, or when somebody asks."""
+    """Ends the search when its budget is spent, its target is reached, or when somebody asks."""
 
-    def __init__(self, live: LiveSearch, budget: Budget | None, gpus_per_trial: float, interrupt: AsksToLeave) -> None:
+    def __init__(self, live: LiveSearch, ends: SearchEnds, interrupt: AsksToLeave) -> None:
         self._live = live
-        self._budget = budget
-        self._gpus = gpus_per_trial
+        self._ends = ends
         self._interrupt = interrupt
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -201,12 +255,16 @@ class SearchStopper(tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Whether the search should end now."""
-        spent = self._budget is not None and self._budget.reached(self._live.state, self._gpus)
-        return spent or self._interrupt.asked
+        return self._ends.reason(self._live.state) is not None or self._interrupt.asked
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing, for the snapshots that Tune takes of its controller: the record is what survives."""
         return {}
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as JSON has them: lists for tuples."""
+    return {path: list(value) if isinstance(value, tuple) else value for path, value in values.items()}
 
 
 def _last_error(trial: Trial) -> str:

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import pkgutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from satdet.config import ConfigError, unknown_name
@@ -14,8 +15,21 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
 
 
+@dataclass(frozen=True)
+class Declaration:
+    """An experiment, and what its file says that has no effect here."""
+
+    experiment: Experiment
+    warnings: tuple[str, ...] = ()
+
+
 def load(name: str) -> Experiment:
-    """The experiment of that name, or the one that a ``.py`` file declares.
+    """The experiment of `declaration`, where nothing in a file can be without effect."""
+    return declaration(name).experiment
+
+
+def declaration(name: str) -> Declaration:
+    """The experiment of that name, or the one that a ``.py`` file or a W&B sweep file (``.yaml``) declares.
 
     Raises
     ------
@@ -23,10 +37,15 @@ def load(name: str) -> Experiment:
         For an unknown name (the known ones are listed), a file without ``EXPERIMENT``, or a bad declaration.
     """
     if name.endswith(".py"):
-        return _load_file(Path(name))
+        return Declaration(_load_file(Path(name)))
+    if name.endswith((".yaml", ".yml")):
+        from search_spaces.sweep_files import load_sweep
+
+        sweep = load_sweep(Path(name))
+        return Declaration(sweep.experiment, sweep.warnings)
     if name not in names():
         raise ConfigError(unknown_name("experiment", name, names()))
-    return _declared(importlib.import_module(f"{__name__}.{name}"), name)
+    return Declaration(_declared(importlib.import_module(f"{__name__}.{name}"), name))
 
 
 def _load_file(path: Path) -> Experiment:

@@ -11,12 +11,12 @@ from satdet.config.input import AugmentationConfig, InputConfig
 from satdet.config.paths import digest, flatten, leaf, leaf_paths, parse_value, unflatten, with_values
 from satdet.config.tiles import BoxConfig, TilesConfig
 from satdet.config.training import OptimizerConfig, TrainingConfig
-from satdet.config.trial import TrialConfig, metric_names
+from satdet.config.trial import TrialConfig, evaluation_metric_names, metric_names
 from satdet.errors import ConfigError
 
 __all__ = [
     "AugmentationConfig", "BoxConfig", "ConfigError", "DetectorConfig", "EvaluationConfig", "FreezingConfig",
     "InputConfig", "OptimizerConfig", "TilesConfig", "TrainingConfig", "TrialConfig", "bounded", "check_fields",
-    "digest", "flatten", "leaf", "leaf_paths", "metric_names", "parse_value", "unflatten", "unknown_name",
-    "with_values",
+    "digest", "evaluation_metric_names", "flatten", "leaf", "leaf_paths", "metric_names", "parse_value", "unflatten",
+    "unknown_name", "with_values",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Paths: the one spelling of a hyperparameter, from ``--set`` and search spaces to the trackers."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import typing
@@ -97,14 +98,15 @@ def leaf(path: str) -> Leaf:
     raise ConfigError(unknown_name("key", path, section or known))
 
 
-def leaf_paths(root: type = TrialConfig, prefix: str = "") -> dict[str, Leaf]:
+@functools.cache
+def leaf_paths(root: type = TrialConfig, prefix: str = "") -> Mapping[str, Leaf]:
     """Every legal path with its type and range."""
     leaves: dict[str, Leaf] = {}
     hints = typing.get_type_hints(root)
     for entry in dataclasses.fields(root):
         hint = hints[entry.name]
         if dataclasses.is_dataclass(hint):
-            leaves |= leaf_paths(typing.cast(type, hint), f"{prefix}{entry.name}.")
+            leaves |= dict(leaf_paths(typing.cast(type, hint), f"{prefix}{entry.name}."))
         else:
             leaves[prefix + entry.name] = Leaf(hint, entry.metadata)
     return leaves

@@ -41,8 +41,9 @@ class TrainingConfig(Checked):
     """Random training tiles of an epoch; None: all of them."""
     empty_tiles: bool = False
     """Train on tiles without objects too."""
-    patience: int | None = bounded(10, minimum=1)
-    """Epochs without improvement before early stopping; None: never stop early."""
+    patience: int | None = bounded(10, minimum=0)
+    """Epochs without improvement before early stopping; None: never stop early. 0, which the report has, does as 1: it
+    stops at the first epoch without improvement."""
     min_improvement: float = bounded(1e-4, minimum=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 autocast where the device computes it natively, else float32."""

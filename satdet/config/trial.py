@@ -31,14 +31,21 @@ class TrialConfig(Checked):
             )
 
 
-def metric_names(config: TrialConfig) -> tuple[str, ...]:
-    """The metrics that every epoch of a trial reports, all finite; mar is given at three equal steps of detections."""
+def evaluation_metric_names(config: TrialConfig) -> tuple[str, ...]:
+    """The metrics of an evaluation, all finite; mar is given at three equal steps of detections."""
     most = config.detector.max_detections
     recalls = tuple(f"mar_{round(most * step / 3)}" for step in (1, 2, 3))
     return (
-        "loss", "loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg",
         "map", "map_50", "map_75", *recalls, "best_iou_per_gt", "best_iou_per_prediction", "predictions_minus_objects",
         "precision", "recall", "f1", "best_score", "false_per_arcmin2", "magnitude_50",
+    )  # fmt: skip
+
+
+def metric_names(config: TrialConfig) -> tuple[str, ...]:
+    """The metrics that every epoch of a training reports, all finite."""
+    return (
+        "loss", "loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg",
+        *evaluation_metric_names(config),
         "images_per_second", "seconds", "seconds_training", "seconds_evaluation", "learning_rate",
         "parameters", "parameters_trained", "best_map_50",
     )  # fmt: skip

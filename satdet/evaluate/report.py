@@ -34,7 +34,7 @@ def write_pictures(
     """Draw tiles at some NMS thresholds, and the worst failures of each kind of the cell with the highest map_50."""
     for threshold in thresholds:
         result = next(each for each in results if each.cell.nms_threshold == threshold)
-        draw_detections(folder / f"nms-{threshold:.2f}.png", _tile_pictures(split, result.detections))
+        draw_cell(folder / f"nms-{threshold:.2f}.png", split, result)
     if failures:
         best = best_cell(results)
         score = best.metrics.compute()["best_score"]
@@ -43,6 +43,11 @@ def write_pictures(
             path.unlink(missing_ok=True)
             if worst:
                 draw_detections(path, failure_pictures(split, best.detections, worst, score_threshold=score))
+
+
+def draw_cell(path: Path, split: TileSplit, result: CellResult) -> None:
+    """Draw what a cell found in a few tiles, the same ones for every cell."""
+    draw_detections(path, _tile_pictures(split, result.detections))
 
 
 def best_cell(results: Sequence[CellResult]) -> CellResult:

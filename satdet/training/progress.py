@@ -43,7 +43,8 @@ class Progress:
         training = self._config.training
         if self.epoch >= training.epochs:
             return "completed"
-        if training.patience is not None and self._evaluated_epoch - self._reference_epoch >= training.patience:
+        patience = training.patience
+        if patience is not None and self._evaluated_epoch - self._reference_epoch >= max(1, patience):
             return "early_stopping"
         return None
 
