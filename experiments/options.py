@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.stoppers import Budget, parse_budget
-from satdet.config import ConfigError, parse_value
+from satdet.config import ConfigError, parse_value, unknown_name
 from satdet.errors import UsageError
-from search_spaces.declare import Experiment
+from search_spaces.declare import SCHEDULERS, SEARCHERS, Experiment
+
+_TRIALS = 30
+"""Of a grid that another searcher samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,8 @@ class RunOptions:
     wandb: Literal["online", "offline", "off"] | None = None
     values: dict[str, Any] | None = None
     seeds: int | None = None
+    searcher: str | None = None
+    scheduler: str | None = None
     trials: int | None = None
     budget: Budget | None = None
     concurrency: int | None = None
@@ -47,7 +52,8 @@ class RunOptions:
         labels = str(Path(self.labels).expanduser().resolve()) if self.labels else None
         budget = asdict(self.budget) if self.budget else None
         searched = {"smoke": self.smoke, "values": self.values, "seeds": self.seeds, "data": data, "labels": labels}
-        return searched | {"trials": self.trials, "budget": budget, "checkpoint": self.checkpoint}
+        strategy = {"searcher": self.searcher, "scheduler": self.scheduler}
+        return searched | strategy | {"trials": self.trials, "budget": budget, "checkpoint": self.checkpoint}
 
     def resumed(self, recorded: Mapping[str, Any]) -> "RunOptions":
         """These options, with what was not said taken from those `recorded` when the search began."""
@@ -60,14 +66,32 @@ class RunOptions:
         return replace(self, **taken)
 
     def applied_to(self, experiment: Experiment) -> Experiment:
-        """The declaration as the flags change it: smoke, then values, then seeds."""
+        """The declaration as the flags change it: smoke, then values, seeds, searcher and scheduler."""
         if self.smoke:
             experiment = experiment.scaled_down()
         if self.values:
             experiment = experiment.with_base_values(self.values)
         if self.seeds is not None:
             experiment = replace(experiment, seeds=self.seeds)
+        if self.scheduler is not None:
+            experiment = replace(experiment, scheduler=_default(SCHEDULERS, self.scheduler, "scheduler"))
+        if self.searcher is not None:
+            experiment = self._with_searcher(experiment, _default(SEARCHERS, self.searcher, "searcher"))
         return experiment
+
+    def _with_searcher(self, experiment: Experiment, searcher: Any) -> Experiment:
+        """With another searcher; a sampling one needs a number of trials, a grid has its own."""
+        sampled = searcher.sampled and not experiment.searcher.sampled
+        trials = (self.trials or experiment.trials or _TRIALS) if sampled else experiment.trials
+        return replace(experiment, searcher=searcher, trials=trials if searcher.sampled else None)
+
+
+def _default(kinds: Mapping[str, type[Any]], name: str, what: str) -> Any:
+    """The setting of that name (in any case) with its defaults."""
+    known = {kind.lower(): kind for kind in kinds}
+    if name.lower() not in known:
+        raise ConfigError(f"--{what} {name!r}: {unknown_name(what, name, kinds)}")
+    return kinds[known[name.lower()]]()
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -93,6 +117,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--storage", metavar="DIR", default="runs", help="folder of searches, data and trackers (default: runs)")
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="override a value of the base (repeatable)")
     add("--seeds", type=int, metavar="N", help="replicate every cell with N seeds")
+    add("--searcher", metavar="NAME", help=f"another searcher, with its defaults: {', '.join(SEARCHERS)}")
+    add("--scheduler", metavar="NAME", help=f"another scheduler, with its defaults: {', '.join(SCHEDULERS)}")
     add("--trials", type=int, metavar="N", help="at most N trials of a grid; as many of a sampled space")
     add("--budget", metavar="12h|40gpuh|500epochs", help="end the search cleanly when this is spent")
     add("--concurrency", type=int, metavar="N", help="at most N trials at a time")

@@ -5,14 +5,14 @@
 
 The report found ResNet18 worst (map_50 0.70 to 0.74) and 34, 50 and 101 alike (0.78 to 0.82), from one run each.
 
-Cost: in full 12 trials of up to 60 epochs, for GPUs; the smoke run 7 minutes on two CPU cores.
-Result last obtained: smoke run, one seed, 80 steps from scratch, map_50 0.81, 0.77, 0.75 and 0.71 on held-out simulated
-frames for 18, 34, 50 and 101, which says that they learn and nothing about which is better.
+Cost: in full 12 trials of up to 60 epochs, for GPUs; the smoke run 7 minutes on two CPU cores. Result last obtained:
+smoke run, one seed, 80 steps from scratch, map_50 0.81, 0.77, 0.75 and 0.71 on held-out simulated frames for 18, 34,
+50 and 101, which says that they learn and nothing about which is better.
 """
 
 from search_spaces.declare import (
     ASHA,
-    REPORT_PROTOCOL,
+    REPORT_COMPARISON,
     Choice,
     Experiment,
     Grid,
@@ -26,7 +26,7 @@ from search_spaces.declare import (
 EXPERIMENT = Experiment(
     name="backbone_ablation",
     question="Does a smaller ResNet lose map_50?",
-    base=REPORT_PROTOCOL,
+    base=REPORT_COMPARISON,
     space=SearchSpace({"detector.backbone": Choice("resnet18", "resnet34", "resnet50", "resnet101")}),
     seeds=3,
     objective=Maximise("map_50"),

@@ -73,7 +73,7 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
         self._stoppers = stoppers
         self._metric = metric
         self._name = name
-        self._added: set[str] = set()
+        self._spared: set[str] = set()
         self._over: set[str] = set()
         self._epochs: dict[str, int] = {}
         self._values: dict[str, float] = {}
@@ -85,7 +85,7 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
         for event in events:
             match event["kind"]:
                 case "suggested":
-                    self.added(event["trial"])
+                    self.added(event["trial"], spared=event.get("why", {}).get("by") == "confirm")
                 case "result":
                     self._replay_result(event)
                 case "promoted":
@@ -95,10 +95,11 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
                 case "ended":
                     self._ended(event["trial"], failed=event["end"]["status"] == "failed")
 
-    def added(self, trial_id: str) -> None:
-        """A trial was suggested."""
-        if trial_id not in self._added:
-            self._added.add(trial_id)
+    def added(self, trial_id: str, *, spared: bool) -> None:
+        """A trial was suggested; one that is `spared` is never shown to the scheduler."""
+        if spared:
+            self._spared.add(trial_id)
+        else:
             self._core.add(trial_id)
 
     def release(self, *, no_more: bool) -> list[tuple[str, Verdict]]:
@@ -150,6 +151,8 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
             if stop is not None:
                 self._ended(trial_id, failed=False)
                 return Verdict(Decision(action="stop", why=stop.why), "stopper", stop.reason)
+        if trial_id in self._spared:
+            return Verdict(CONTINUE)
         verdict = self._verdict(self._core.result(trial_id, epoch, float(metrics[self._metric])))
         if verdict.reason is not None:
             self._over.add(trial_id)
@@ -164,8 +167,10 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
             self._values[trial_id] = float(metrics[self._metric])
 
     def _ended(self, trial_id: str, *, failed: bool) -> None:
-        if trial_id not in self._over:
-            self._over.add(trial_id)
+        if trial_id in self._over:
+            return
+        self._over.add(trial_id)
+        if trial_id not in self._spared:
             value = None if failed else self._values.get(trial_id)
             self._core.ended(trial_id, self._epochs.get(trial_id, 0), value)
 

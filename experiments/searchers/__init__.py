@@ -11,6 +11,13 @@ __all__ = ["History", "Observation", "Searcher", "Suggestion", "build_searcher"]
 
 def build_searcher(experiment: Experiment) -> Searcher:
     """The searcher that `experiment` declares; Optuna is imported only for those that need it."""
+    from experiments.searchers.divided import ConfirmingSearcher, DividedSearcher
+
+    searcher = _plain(experiment) if experiment.each is None else DividedSearcher(experiment, _plain)
+    return ConfirmingSearcher(experiment, searcher) if experiment.confirm else searcher
+
+
+def _plain(experiment: Experiment) -> Searcher:
     from experiments.searchers.grid import GridSearcher
     from experiments.searchers.sampling import QuasiRandomSearcher, RandomSearcher
 

@@ -14,9 +14,9 @@ class GridSearcher(Searcher):
         super().__init__(experiment)
         cells = list(self.space.cells(experiment.base))
         declared = [dict(point) for point in experiment.first]
-        self._cells = [(cell, "declared") for cell in declared] + [
-            (cell, "grid") for cell in cells if cell not in declared
-        ]
+        self._cells = [(cell, "declared") for cell in declared]
+        self._cells += [(cell, "grid") for cell in cells if cell not in declared]
+        self._cells = self._cells[: experiment.trials]
 
     @property
     def total(self) -> int:

@@ -20,7 +20,17 @@ from search_spaces.declare.domains import (
     Value,
 )
 from search_spaces.declare.experiment import Experiment, SimulatedSurvey, Smoke, reported_metrics
-from search_spaces.declare.protocols import REPORT_PROTOCOL, smoke_of
+from search_spaces.declare.protocols import (
+    BETTER_PROTOCOL,
+    REPORT_BEST,
+    REPORT_COMPARISON,
+    REPORT_PROTOCOL,
+    REPORT_SWEEP,
+    REPORT_SWEEP_AS_RUN,
+    REPORT_SWEEP_PROTOCOL,
+    quick_smoke,
+    smoke_of,
+)
 from search_spaces.declare.settings import (
     ASHA,
     BOHB,
@@ -28,6 +38,9 @@ from search_spaces.declare.settings import (
     GP,
     NSGA2,
     PASHA,
+    SCHEDULERS,
+    SEARCHERS,
+    STOPPERS,
     TPE,
     BudgetCap,
     Divergence,
@@ -53,12 +66,21 @@ from search_spaces.declare.space import Forbid, Parameter, SearchSpace, Skipped,
 
 __all__ = [
     "ASHA",
+    "BETTER_PROTOCOL",
     "BOHB",
     "CMAES",
     "GP",
     "NSGA2",
     "PASHA",
+    "REPORT_BEST",
+    "REPORT_COMPARISON",
     "REPORT_PROTOCOL",
+    "REPORT_SWEEP",
+    "REPORT_SWEEP_AS_RUN",
+    "REPORT_SWEEP_PROTOCOL",
+    "SCHEDULERS",
+    "SEARCHERS",
+    "STOPPERS",
     "TPE",
     "Beta",
     "BudgetCap",
@@ -105,6 +127,7 @@ __all__ = [
     "Uniform",
     "Value",
     "When",
+    "quick_smoke",
     "reported_metrics",
     "smoke_of",
 ]

@@ -77,9 +77,13 @@ class Experiment:
     also : tuple of Objective
         Further objectives; with any, the answer is the Pareto front.
     trials : int, optional
-        Points that a sampling searcher tries, each with every seed; a grid has its own number.
+        Points that a sampling searcher tries, each with every seed; of a grid, the most cells.
     first : tuple of mapping
         Known good points, tried before the searcher's own, each with every seed; they may lie outside the space.
+    each : str, optional
+        A path with finitely many values, each of which gets as many trials of a search of its own.
+    confirm : int
+        New seeds with which the best point (of every value of `each`) is trained again once the search is over.
     task : str
         ``train``, or ``evaluate``: each trial measures one checkpoint with other values of ``detector``.
     pictures_of : tuple of mapping
@@ -105,6 +109,8 @@ class Experiment:
     stoppers: tuple[Stopper, ...] = ()
     resources: Resources = field(default_factory=Resources)
     seeds: int = 3
+    each: str | None = None
+    confirm: int = 0
     survey: SimulatedSurvey = field(default_factory=SimulatedSurvey)
     task: Literal["train", "evaluate"] = "train"
     pictures_of: tuple[Mapping[str, Any], ...] = ()
@@ -172,6 +178,8 @@ class Experiment:
             "stoppers": [stopper.to_json() for stopper in self.stoppers],
             "resources": self.resources.to_json(),
             "seeds": self.seeds,
+            "each": self.each,
+            "confirm": self.confirm,
             "survey": self.survey.to_json(),
             "task": self.task,
             "pictures_of": [dict(cell) for cell in self.pictures_of],
@@ -195,6 +203,8 @@ class Experiment:
             stoppers=tuple(stopper_of_json(each) for each in data["stoppers"]),
             resources=Resources(**_without_kind(data["resources"])),
             seeds=data["seeds"],
+            each=data["each"],
+            confirm=data["confirm"],
             survey=survey,
             task=data["task"],
             pictures_of=tuple(data["pictures_of"]),
@@ -212,10 +222,18 @@ class Experiment:
         parameters = self.space.parameters
         if searcher.sampled and self.trials is None:
             raise ConfigError(f"{self.name}: {name} needs a number of trials")
-        if not searcher.sampled and self.trials is not None:
+        if (self.each or self.confirm) and not searcher.sampled:
             raise ConfigError(
-                f"{self.name}: trials = {self.trials} with {name}, which has as many as the space has cells"
+                f"{self.name}: each and confirm are of searches that sample; {name} runs every cell anyway"
             )
+        if self.each is not None:
+            domain = self.space.domains.get(self.each)
+            if domain is None or domain.values is None:
+                raise ConfigError(
+                    f"{self.name}: each = {self.each!r} is not a path of the space with finitely many values"
+                )
+        if isinstance(self.confirm, bool) or not isinstance(self.confirm, int) or self.confirm < 0:
+            raise ConfigError(f"{self.name}: confirm = {self.confirm!r} is not a number of seeds")
         if self.space.conditions and not searcher.conditional:
             raise ConfigError(
                 f"{self.name}: {name} cannot hold conditions; use Random, QuasiRandom, TPE, NSGA2 or BOHB"
