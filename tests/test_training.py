@@ -26,6 +26,8 @@ from satdet.training import (
     StopTraining,
     export_model,
     files,
+    hardware,
+    hardware_name,
     load_model,
     retire_checkpoints,
     train,
@@ -412,19 +414,6 @@ def test_early_stopping_and_a_validation_that_is_never_augmented(store, tmp_path
         assert np.array_equal(boxes.numpy(), validation.boxes(number % 4))
 
 
-def test_a_guard_ends_a_trial_within_an_epoch_and_the_end_is_kept(store, tmp_path):
-    def guards():
-        return [SpeedGuard(images_per_second=1e9, warmup_batches=BATCHES)]
-
-    reports = list(train(CONFIG, store, tmp_path, seed=1, callbacks=guards(), device="cpu"))
-    assert [(report.epoch, report.stop_reason) for report in reports] == [(1, None), (1, "slow_speed_global")]
-    assert reports[0].metrics == reports[1].metrics
-    assert (tmp_path / "model.pt").exists()
-    assert (tmp_path / "detections.png").exists()
-    again = list(train(CONFIG, store, tmp_path, seed=1, callbacks=guards(), after_epoch=1, device="cpu"))
-    assert again == reports[1:]
-
-
 def test_a_trial_stopped_before_its_first_epoch_reports_zeros(store, tmp_path):
     guard = SpeedGuard(iterations_per_second=1e9, warmup_batches=0)
     for _ in range(2):  # the second time from what is on disk
@@ -432,7 +421,8 @@ def test_a_trial_stopped_before_its_first_epoch_reports_zeros(store, tmp_path):
         assert (report.epoch, report.improved, report.stop_reason) == (0, False, "slow_speed_global")
         assert report.metrics == dict.fromkeys(metric_names(CONFIG), 0.0)
     assert {path.name for path in tmp_path.iterdir()} == {"stopped.json"}
-    assert json.loads((tmp_path / "stopped.json").read_text())["reason"] == "slow_speed_global"
+    stopped = json.loads((tmp_path / "stopped.json").read_text())
+    assert (stopped["reason"], stopped["why"]) == (report.stop_reason, report.stop_detail)
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_step(store, tmp_path):
@@ -548,7 +538,44 @@ def test_the_guard_averages_over_the_trial_and_leaves_warm_up_out():
     with pytest.raises(StopTraining) as stop:
         resumed.on_batch_end(batch(2.2))
     assert stop.value.reason == "slow_speed_global"
+    assert stop.value.why == "1.97 images/s on average over 3 batches; 2 needed"
     SpeedGuard(iterations_per_second=0.25, warmup_batches=0).on_batch_end(batch(3.9))
     with pytest.raises(StopTraining):
         SpeedGuard(iterations_per_second=0.25, warmup_batches=0).on_batch_end(batch(4.1))
     SpeedGuard(warmup_batches=0).on_batch_end(batch(1e9))
+
+
+def test_the_guard_compares_with_what_is_usual_at_the_same_epoch_on_the_same_hardware():
+    def rate(speed, epoch, **options):
+        options = {"of_median": 0.5, "medians": {"this": [8.0, 4.0]}, "hardware": "this"} | options
+        guard = SpeedGuard(warmup_batches=0, **options)
+        guard.on_batch_end(BatchProgress(epoch=epoch, batch=1, batches=9, images=8, seconds=8 / speed))
+
+    rate(4.1, epoch=1)
+    with pytest.raises(StopTraining) as stop:
+        rate(3.9, epoch=1)
+    assert stop.value.reason == "slow_speed_global"
+    assert stop.value.why == "3.9 images/s on average over 1 batch; 4 needed, 0.5 of the 8 that are usual on this"
+    for epoch in (2, 3, 60):
+        rate(2.1, epoch)
+        with pytest.raises(StopTraining):
+            rate(1.9, epoch)
+    rate(0.1, epoch=1, hardware="other")
+    rate(0.1, epoch=1, of_median=None)
+    rate(0.1, epoch=1, medians=None)
+    with pytest.raises(StopTraining, match="5 needed"):
+        rate(4.1, epoch=1, images_per_second=5.0)
+
+
+def test_hardware_has_a_name(tmp_path, monkeypatch):
+    cpu = torch.device("cpu")
+    info = tmp_path / "cpuinfo"
+    monkeypatch.setattr(hardware, "_CPU_INFO", info)
+    monkeypatch.setattr(hardware.platform, "processor", lambda: "arm")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Device {device.index}")
+    assert hardware_name(cpu, 2) == "arm, 2 threads"
+    info.write_text("processor\t: 0\nmodel name\t: Some CPU: 2 GHz\n\nprocessor\t: 1\nmodel name\t: Other\n")
+    assert hardware_name(cpu, 1) == "Some CPU: 2 GHz, 1 thread"
+    info.write_text("processor\t: 0\n")
+    assert hardware_name(cpu, 2) == "arm, 2 threads"
+    assert hardware_name(torch.device("cuda:1"), 2) == "Device 1"

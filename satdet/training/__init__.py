@@ -4,12 +4,13 @@
 and when to stop, `evaluation` measures, `checkpoint` and `files` keep it all on disk, `export` hands it to prediction.
 """
 
-from satdet.training.callbacks import BatchProgress, Callback, EpochReport, SpeedGuard, StopTraining
+from satdet.training.callbacks import BatchProgress, Callback, Divergence, EpochReport, SpeedGuard, StopTraining
 from satdet.training.export import export_model, load_model
 from satdet.training.files import retire_checkpoints
+from satdet.training.hardware import hardware_name
 from satdet.training.loop import train
 
 __all__ = [
-    "BatchProgress", "Callback", "EpochReport", "SpeedGuard", "StopTraining", "export_model", "load_model",
-    "retire_checkpoints", "train",
+    "BatchProgress", "Callback", "Divergence", "EpochReport", "SpeedGuard", "StopTraining", "export_model",
+    "hardware_name", "load_model", "retire_checkpoints", "train",
 ]  # fmt: skip

@@ -1,7 +1,10 @@
 """What training tells its caller, and how a caller may end it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from satdet.errors import NonFiniteLossError
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,15 @@ class EpochReport:
         Whether this epoch has the highest map_50 so far.
     stop_reason : str, optional
         In the last report of a trial: ``completed``, ``early_stopping`` or the reason of a `StopTraining`.
+    stop_detail : str, optional
+        What a `StopTraining` said besides.
     """
 
     epoch: int
     metrics: dict[str, float]
     improved: bool
     stop_reason: str | None
+    stop_detail: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,20 @@ class BatchProgress:
 
 
 class StopTraining(Exception):
-    """Raised by a callback after a batch to end the trial cleanly; the last report carries the reason."""
+    """Raised by a callback to end the trial cleanly; the last report carries both.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    Parameters
+    ----------
+    reason : str
+        One word, the same for all trials that end so.
+    why : str
+        One sentence for people, about this trial.
+    """
+
+    def __init__(self, reason: str, why: str = "") -> None:
+        super().__init__(reason, why)
         self.reason = reason
+        self.why = why
 
 
 class Callback:
@@ -57,12 +72,23 @@ class Callback:
     def on_epoch_end(self, report: EpochReport) -> None:
         """Look at an epoch, before it goes to the checkpoint."""
 
+    def on_non_finite_loss(self, error: NonFiniteLossError) -> None:
+        """Look at an error that is about to end training; may raise `StopTraining` in its place."""
+
     def state_dict(self) -> dict[str, Any]:
         """Whatever must survive a resume; plain values and tensors only."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` returned in an earlier process."""
+
+
+class Divergence(Callback):
+    """Ends a trial as ``diverged``, rather than as failed, when a loss is NaN or infinite."""
+
+    def on_non_finite_loss(self, error: NonFiniteLossError) -> None:
+        """Stop the trial; it keeps the epochs before."""
+        raise StopTraining("diverged", why=str(error))
 
 
 class SpeedGuard(Callback):
@@ -79,6 +105,13 @@ class SpeedGuard(Callback):
         Slowest rate allowed, the report's rule (0.8); larger batches are slower by nature.
     warmup_batches : int
         Batches left out after every start and resume.
+    of_median : float, optional
+        Slowest rate allowed, as a share of what is usual on this hardware.
+    medians : mapping, optional
+        What is usual: by the name of the hardware, images a second on average up to the end of each epoch. After its
+        last epoch the last value holds; for other hardware nothing is known, and nothing is required.
+    hardware : str
+        What the trial runs on, see `satdet.training.hardware_name`.
     """
 
     def __init__(
@@ -86,10 +119,16 @@ class SpeedGuard(Callback):
         images_per_second: float | None = None,
         iterations_per_second: float | None = None,
         warmup_batches: int = 10,
+        of_median: float | None = None,
+        medians: Mapping[str, Sequence[float]] | None = None,
+        hardware: str = "",
     ) -> None:
         self._images_per_second = images_per_second or 0.0
         self._iterations_per_second = iterations_per_second or 0.0
         self._warmup_left = warmup_batches
+        self._of_median = of_median or 0.0
+        self._medians = (medians or {}).get(hardware, ())
+        self._hardware = hardware
         self._images = 0
         self._iterations = 0
         self._seconds = 0.0
@@ -102,9 +141,12 @@ class SpeedGuard(Callback):
         self._images += progress.images
         self._iterations += 1
         self._seconds += progress.seconds
-        too_few_images = self._images < self._images_per_second * self._seconds
-        if too_few_images or self._iterations < self._iterations_per_second * self._seconds:
-            raise StopTraining("slow_speed_global")
+        self._require(self._images, "images/s", self._images_per_second)
+        self._require(self._iterations, "iterations/s", self._iterations_per_second)
+        if self._medians:
+            median = self._medians[min(progress.epoch, len(self._medians)) - 1]
+            usual = f", {self._of_median:g} of the {median:.3g} that are usual on {self._hardware}"
+            self._require(self._images, "images/s", self._of_median * median, usual)
 
     def state_dict(self) -> dict[str, Any]:
         """Counts since the start of the trial."""
@@ -115,3 +157,9 @@ class SpeedGuard(Callback):
         self._images = int(state["images"])
         self._iterations = int(state["iterations"])
         self._seconds = float(state["seconds"])
+
+    def _require(self, count: int, unit: str, rate: float, basis: str = "") -> None:
+        if count < rate * self._seconds:
+            batches = "1 batch" if self._iterations == 1 else f"{self._iterations} batches"
+            average = f"{count / self._seconds:.3g} {unit} on average over {batches}"
+            raise StopTraining("slow_speed_global", why=f"{average}; {rate:.3g} needed{basis}")

@@ -12,6 +12,7 @@ from satdet.config import TrialConfig, flatten
 from satdet.data.store import TileStore
 from satdet.errors import CheckpointError, SatdetError, StorageError
 from satdet.training import files
+from satdet.training.callbacks import StopTraining
 from satdet.training.export import export_model
 
 FORMAT = 1
@@ -86,18 +87,18 @@ class CheckpointFolder:
             files.link_best(path)  # the process may have died between the two
         return content
 
-    def stopped(self, epoch: int) -> str | None:
-        """The reason for which a callback ended this trial after `epoch`; None if it did not."""
+    def stopped(self, epoch: int) -> StopTraining | None:
+        """How a callback ended this trial after `epoch`; None if it did not."""
         path = self.directory / files.STOPPED
         if not path.exists():
             return None
         record = json.loads(path.read_text())
         _check_identity(path, record["identity"], self._identity)
-        return str(record["reason"]) if record["epoch"] == epoch else None
+        return StopTraining(record["reason"], record.get("why", "")) if record["epoch"] == epoch else None
 
-    def mark_stopped(self, epoch: int, reason: str) -> None:
+    def mark_stopped(self, epoch: int, stop: StopTraining) -> None:
         """Record that a callback ended the trial after `epoch`."""
-        record = {"epoch": epoch, "reason": reason, "identity": self._identity}
+        record = {"epoch": epoch, "reason": stop.reason, "why": stop.why, "identity": self._identity}
         files.write_text(self.directory / files.STOPPED, json.dumps(record, indent=1))
 
     def write(self, epoch: int, content: dict[str, Any], *, best: bool) -> None:

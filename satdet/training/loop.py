@@ -12,7 +12,7 @@ from satdet.config import TrialConfig, flatten
 from satdet.data.loading import TileDataset, evaluation_loader, training_loader
 from satdet.data.store import TileStore
 from satdet.detector import build_detector
-from satdet.errors import ConfigError
+from satdet.errors import ConfigError, NonFiniteLossError
 from satdet.training import files
 from satdet.training.callbacks import BatchProgress, Callback, EpochReport, StopTraining
 from satdet.training.checkpoint import CheckpointFolder, trial_identity
@@ -74,7 +74,8 @@ def train(
     StorageError
         If a checkpoint cannot be written.
     NonFiniteLossError
-        If a loss is NaN or infinite; ``model.pt`` is exported from the epochs before.
+        If a loss is NaN or infinite and no callback stops the trial for it; ``model.pt`` is exported from the epochs
+        before.
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tiles, evaluation_tiles = _tiles(config, store, seed)
@@ -98,10 +99,10 @@ def train(
             tiles.set_epoch(epoch)
             learner.begin_epoch(epoch)
             try:
-                metrics = _train_epoch(learner, batches, epoch, callbacks)
+                metrics = _train_epoch_or_stop(learner, batches, epoch, callbacks)
             except StopTraining as stop:
-                last = progress.stopped(stop.reason)
-                checkpoints.mark_stopped(last.epoch, stop.reason)
+                last = progress.stopped(stop)
+                checkpoints.mark_stopped(last.epoch, stop)
                 break
             due = progress.evaluation_due(epoch)
             report = progress.record(metrics, _evaluate(learner, evaluation_batches, config) if due else None)
@@ -140,6 +141,18 @@ def _loaders(
         training_loader(tiles, config.training, pin_memory=pin_memory),
         evaluation_loader(evaluation_tiles, config.evaluation, workers=workers, pin_memory=pin_memory),
     )
+
+
+def _train_epoch_or_stop(
+    learner: Learner, batches: DataLoader[Any], epoch: int, callbacks: Sequence[Callback]
+) -> dict[str, float]:
+    """As `_train_epoch`; a callback may turn a loss that is not finite into the trial's end."""
+    try:
+        return _train_epoch(learner, batches, epoch, callbacks)
+    except NonFiniteLossError as error:
+        for callback in callbacks:
+            callback.on_non_finite_loss(error)
+        raise
 
 
 def _train_epoch(

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from satdet.config import TrialConfig, metric_names
-from satdet.training.callbacks import EpochReport
+from satdet.training.callbacks import EpochReport, StopTraining
 
 
 class Progress:
@@ -72,13 +72,13 @@ class Progress:
         self._history.append({"metrics": metrics, "improved": improved})
         return EpochReport(epoch, dict(metrics), improved, self.stop_reason)
 
-    def reports(self, stopped: str | None = None) -> tuple[list[EpochReport], EpochReport | None]:
+    def reports(self, stopped: StopTraining | None = None) -> tuple[list[EpochReport], EpochReport | None]:
         """The reports of the completed epochs, and the last report apart, None if the trial has not ended.
 
         Parameters
         ----------
-        stopped : str, optional
-            The reason, if a callback ended the trial.
+        stopped : StopTraining, optional
+            If a callback ended the trial.
         """
         past = [
             EpochReport(epoch, dict(entry["metrics"]), entry["improved"], None)
@@ -90,10 +90,10 @@ class Progress:
             return past, None
         return past[:-1], dataclasses.replace(past[-1], stop_reason=self.stop_reason)
 
-    def stopped(self, reason: str) -> EpochReport:
+    def stopped(self, stop: StopTraining) -> EpochReport:
         """The last report of a trial that a callback ended: the last completed epoch's, or zeros without one."""
         metrics = self._history[-1]["metrics"] if self._history else dict.fromkeys(metric_names(self._config), 0.0)
-        return EpochReport(self.epoch, dict(metrics), False, reason)
+        return EpochReport(self.epoch, dict(metrics), False, stop.reason, stop.why or None)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
