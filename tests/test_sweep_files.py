@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from experiments.run import main
 from satdet.config import ConfigError, leaf_paths, metric_names, with_values
 from search_spaces.declare import (
     REPORT_PROTOCOL,
@@ -195,7 +197,7 @@ EXPECTED = {
     },
     "minimised": {
         "objective": Minimise("best_iou_per_gt"),
-        "domains": {"tiles.box.k": Uniform(1.5, 4.0), "input.normalisation": Choice("asinh", "zscale")},
+        "domains": {"tiles.box.k": Quantised(Uniform(1.5, 4), 0.5), "input.normalisation": Choice("asinh", "zscale")},
         "trials": 3,
         "warned": ["metric.goal"],
     },
@@ -234,6 +236,15 @@ def test_a_file_scales_down_and_survives_the_record(name):
     assert small.trials == (None if experiment.trials is None else min(4, experiment.trials))
     if isinstance(small.scheduler, HyperbandStopping):
         assert small.scheduler.rungs[-1] < 4
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_file_is_planned_by_the_command_which_shows_its_warnings(name, tmp_path, capsys):
+    file = SWEEPS / f"{name}.yaml"
+    assert main([str(file), "--plan", "--storage", str(tmp_path)]) == 0
+    shown = "".join(capsys.readouterr())
+    for said in (*EXPECTED[name]["domains"], *load_sweep(file).warnings):
+        assert said in shown
 
 
 @needs_schema
@@ -324,9 +335,7 @@ def test_draws_have_the_distribution(name, load):
 )
 def test_absent_keys_have_the_defaults_of_the_schema(distribution, defaults, load):
     entry = {"distribution": distribution}
-    assert domains_of(load(random_sweep({"tiles.box.bright_magnitude": entry}))) == {
-        "tiles.box.bright_magnitude": defaults
-    }
+    assert domains_of(load(random_sweep({"weight_decay": entry}))) == {"optimizer.weight_decay": defaults}
 
 
 @pytest.mark.parametrize(
@@ -524,7 +533,7 @@ def test_the_name_becomes_an_identifier(given, name, load):
         ),
         (
             grid_sweep({"batch_size": {"values": [2, 4]}, "seed": {"min": 1, "max": 3}}, run_cap=5),
-            "run_cap = 5 is not used: the whole grid of 6 trials is run; --trials 5 ends it there",
+            "run_cap = 5 is read as 1 cells with 3 seeds each",
         ),
         (
             random_sweep({"lr": {"values": [0.1]}}, early_terminate={"type": "hyperband", "min_iter": 900}),
@@ -547,8 +556,16 @@ def test_what_is_not_used_or_not_expected_is_said(sweep, warning, load):
     assert warning in load(sweep).warnings
 
 
-def test_a_grid_within_its_cap_says_nothing(load):
-    assert load(grid_sweep({"batch_size": {"values": [2, 4]}}, run_cap=2)).warnings == ()
+@pytest.mark.parametrize(
+    ("seeds", "cap", "trials", "replicates"),
+    [(1, 1, 1, 1), (1, 2, 2, 1), (1, 3, None, 1), (2, 6, None, 2), (2, 5, 2, 2), (2, 3, 1, 2), (4, 3, 1, 3)],
+)
+def test_run_cap_of_a_grid_is_of_cells_with_their_seeds(seeds, cap, trials, replicates, load):
+    parameters = {"batch_size": {"values": [2, 4, 6]}, "seed": {"values": list(range(seeds))}}
+    sweep = load(grid_sweep(parameters, run_cap=cap))
+    assert (sweep.experiment.trials, sweep.experiment.seeds) == (trials, replicates)
+    assert (trials or 3) * replicates <= cap
+    assert any("run_cap" in warning for warning in sweep.warnings) == (trials is not None and seeds > 1)
 
 
 @pytest.mark.parametrize(
@@ -614,7 +631,7 @@ WRONG = {
     "no method": ({"parameters": {"lr": {"value": 1}}}, "method is missing; write one of grid, random, bayes"),
     "wrong method": ({"method": "baies"}, "method = 'baies' is not one of grid, random, bayes (did you mean 'bayes'?)"),
     "method of another kind": ({"method": ["grid"]}, "method = ['grid'] is not one of"),
-    "custom": ({"method": "custom"}, "method: custom cannot be run; write grid, random, bayes, or declare an"),
+    "custom": ({"method": "custom"}, "method: custom cannot be run; write grid, random, bayes; --searcher"),
     "scheduler": (random_sweep({}, scheduler={"engine": "optuna"}), "scheduler: another library's optimizer cannot"),
     "metrics": (random_sweep({}, metrics=[]), "metrics: several objectives cannot be read"),
     "kind": (random_sweep({}, kind="sweeps"), "kind = 'sweeps' is not one of sweep (did you mean 'sweep'?)"),
@@ -763,6 +780,14 @@ WRONG = {
         random_sweep({"backbone": {"min": 18, "max": 50}}),
         "parameters.backbone: int_uniform draws numbers, which detector.backbone does not take; write values: [...]",
     ),
+    "endless tiles": (
+        random_sweep({"tiles": {"parameters": {"box": {"parameters": {"k": {"min": 1.5, "max": 4}}}}}}),
+        "k: tiles.box.k needs finitely many values, and uniform has more; tiles are prepared anew for each",
+    ),
+    "many tiles": (
+        random_sweep({"tile_size": {"min": 32, "max": 1032}}),
+        "parameters.tile_size: tiles.size has 1000.0 values; tiles are prepared anew for each",
+    ),
     "a grid of reals": (
         grid_sweep({"lr": {"min": 0.1, "max": 0.2}}),
         "parameters.lr: a grid cannot have uniform; it takes constant, categorical, int_uniform, q_uniform",
@@ -869,6 +894,13 @@ def test_every_key_of_the_schema_is_known(schema):
     assert {key for shape in shapes for key in shape["properties"]} == set(distributions.KEYS)
     named = {name for shape in shapes for name in shape["properties"].get("distribution", {}).get("enum", [])}
     assert named == {*distributions.DISTRIBUTIONS, "log_uniform", "inv_log_uniform", "q_log_uniform"}
+
+
+def test_the_page_names_every_key_distribution_and_name():
+    page = (Path(__file__).parents[1] / "docs" / "sweep-files.md").read_text()
+    keys = (*translation.KEYS, *translation.METRIC_KEYS, *early_termination.KEYS, *distributions.KEYS)
+    for name in {*keys, *distributions.DISTRIBUTIONS, *PARAMETERS, *GROUPS}:
+        assert re.search(rf"`{re.escape(name)}[`:]", page), name
 
 
 HYPERBAND = {"type": "hyperband", "min_iter": 3}

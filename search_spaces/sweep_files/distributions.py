@@ -70,6 +70,8 @@ DISTRIBUTIONS = (*_OTHER_KEYS, *_REAL, *_QUANTISED)
 """Every distribution that can be searched."""
 KEYS = ("distribution", "value", "values", "probabilities", "min", "max", "q", "mu", "sigma", "a", "b", "parameters")
 """Every key that a parameter may have."""
+_MOST_PREPARED = 100
+_PREPARED = "tiles are prepared anew for each; write values: [...]"
 _IN_GRIDS = ("constant", "categorical", "int_uniform", "q_uniform")
 
 
@@ -103,6 +105,8 @@ def domain_of(entry: Mapping[str, Any], path: str, place: str, *, grid: bool, wa
         return Constant(typed(entry["value"], path, at(place, "value")))
     if name.startswith("categorical"):
         return _choice(entry, path, place, grid, warn)
+    if path.startswith("tiles."):
+        _check_tiles(name, entry, path, place)
     if kind_of(path) not in (int, float):
         raise ConfigError(f"{place}: {name} draws numbers, which {path} does not take; write values: [...]")
     if name == "int_uniform":
@@ -238,6 +242,16 @@ def _real_numbers(name: str, entry: Mapping[str, Any], path: str, place: str) ->
         raise ConfigError(f"{at(place, 'q')} = {shown(given['q'])}: {path} takes whole numbers, so q must be whole")
     real = _REAL[_QUANTISED[name]]
     return _checked(lambda values: Quantised(real.domain(values), values["q"]), given, path, place)
+
+
+def _check_tiles(name: str, entry: Mapping[str, Any], path: str, place: str) -> None:
+    """Tiles are prepared before the search, once for each value of a path that decides on them."""
+    if name not in ("int_uniform", "q_uniform", "q_log_uniform_values", "q_beta"):
+        raise ConfigError(f"{place}: {path} needs finitely many values, and {name} has more; {_PREPARED}")
+    given = _numbers(entry, {**_keys(name), "q": 1.0}, place)
+    values = (given.get("max", 1.0) - given.get("min", 0.0)) / given["q"] if given["q"] > 0 else 0
+    if values > _MOST_PREPARED:
+        raise ConfigError(f"{place}: {path} has {shown(values)} values; {_PREPARED}")
 
 
 def _whole_form(name: str) -> str:

@@ -53,8 +53,7 @@ NOT_USED: Mapping[str, str] = {
 """Keys that are checked and warned of, with what takes their place."""
 REFUSED: Mapping[str, str] = {
     "metrics": "several objectives cannot be read from a sweep file; declare an Experiment with also=(...) and NSGA2",
-    "scheduler": "another library's optimizer cannot be read from a sweep file; declare an Experiment with TPE, GP, "
-    "CMAES or NSGA2",
+    "scheduler": "another library's optimizer cannot be read from a sweep file; use method: bayes, or --searcher",
 }
 """Keys that cannot be run, with what to do instead."""
 KEYS = (*_TEXTS, "command", "controller", "method", "parameters", "metric", "early_terminate", "run_cap", *REFUSED)
@@ -150,8 +149,8 @@ def _method(document: Section) -> str:
         raise ConfigError(f"method is missing; write one of {', '.join(SEARCHERS)}")
     if document["method"] == "custom":
         raise ConfigError(
-            f"method: custom cannot be run; write {', '.join(SEARCHERS)}, or declare an Experiment with TPE, GP, "
-            f"CMAES, NSGA2 or BOHB"
+            f"method: custom cannot be run; write {', '.join(SEARCHERS)}; --searcher then takes others, such "
+            f"as GP, CMAES or BOHB"
         )
     return one_of(document["method"], SEARCHERS, "method")
 
@@ -240,12 +239,20 @@ def _trials(document: Section, found: Parameters, warn: Warn) -> int | None:
         trials = cells_of(found.searched.values()) * found.seeds
         if trials > MOST_CELLS:
             raise ConfigError(f"parameters: a grid of {trials} trials; use method: random, or fewer values")
-        if cap is not None and cap < trials:
-            warn(f"run_cap = {cap} is not used: the whole grid of {trials} trials is run; --trials {cap} ends it there")
-        return None
+        return None if cap is None or cap >= trials else _capped_cells(cap, found, warn)
     if cap is None:
         warn(f"run_cap is not given, and W&B would never end: {_TRIALS} trials are run; --trials changes that")
     return cap or _TRIALS
+
+
+def _capped_cells(cap: int, found: Parameters, warn: Warn) -> int:
+    """The cells of a grid that `cap` runs are enough for, each with all of its seeds."""
+    if found.seeds == 1:
+        return cap
+    found.seeds = min(found.seeds, cap)
+    cells = cap // found.seeds
+    warn(f"run_cap = {cap} is read as {cells} cells with {found.seeds} seeds each")
+    return cells
 
 
 def _smoke(base: TrialConfig, space: SearchSpace, scheduler: Scheduler, trials: int | None) -> Smoke:
