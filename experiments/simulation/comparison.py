@@ -1,5 +1,6 @@
 """How good each strategy is after how many epochs, and how sure that is over seeds."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -139,6 +140,8 @@ def compare_strategies(
     """
     tasks = [(strategy, seed) for strategy in strategies.values() for seed in range(settings.seeds)]
     epochs = settings.trials * recordings.experiment.base.training.epochs
+    if processes > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes to come; each has a processor for itself
     search = partial(_search, recordings=recordings, settings=settings, epochs=epochs)
     found: list[Replay] = []
     for done, each in enumerate(map_in_processes(search, tasks, processes), start=1):

@@ -2,27 +2,21 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from experiments.simulation.comparison import FRACTIONS, TARGET_RATIO, Comparison, Interval
 from experiments.simulation.recordings import Recordings
+from experiments.simulation.strategies import REFERENCE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _PLOTTED = 100
 _JUDGED = ("random_asha", "tpe_asha", "bohb")
-# Okabe and Ito's colours, told apart in every kind of colour blindness; styles repeat what colours say.
-_STYLES = {
-    "random": ("#000000", "-"),
-    "quasi_random": ("#999999", "-"),
-    "tpe": ("#56B4E9", "-"),
-    "gp": ("#009E73", "-"),
-    "random_median": ("#F0E442", "--"),
-    "random_asha": ("#E69F00", "--"),
-    "tpe_asha": ("#D55E00", "--"),
-    "random_hyperband": ("#CC79A7", ":"),
-    "bohb": ("#0072B2", ":"),
-}
+_BLUE, _GREY = "#0072B2", "#555555"
+_COLUMNS = 4
 
 
 def rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -109,28 +103,40 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def draw(path: Path, comparison: Comparison, metric: str) -> None:
-    """Draw the best value against epochs spent, with bands where they can be told apart, to a PNG file."""
+    """Draw the best value against epochs spent to a PNG file: a panel a strategy, each beside the reference."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.5), dpi=110, facecolor="white", layout="constrained")
-    axes = figure.subplots()
-    marks = _marks(comparison)
-    for name, standing in comparison.standings.items():
-        colour, style = _STYLES[name]
-        middle, low, high = np.array([_values(standing.at(mark)) for mark in marks]).T
-        axes.plot(marks, middle, color=colour, linestyle=style, linewidth=1.8, label=standing.title)
-        axes.fill_between(marks, low, high, color=colour, alpha=0.12, linewidth=0)
-    axes.axhline(comparison.target, color="black", linewidth=0.8, linestyle=(0, (1, 2)))
-    axes.axvline(comparison.epochs * TARGET_RATIO, color="black", linewidth=0.8, linestyle=(0, (1, 2)))
-    axes.set(xlabel="epochs spent, all trials together", ylabel=f"best {metric} so far", xlim=(0, comparison.epochs))
-    axes.set_title(
-        f"Median of {comparison.settings.seeds} replayed searches and its 95 % interval; dotted: the best of "
-        f"{comparison.settings.trials} random trials, and 1/3 of their epochs",
+    others = [name for name in comparison.standings if name != REFERENCE] or [REFERENCE]
+    columns = min(_COLUMNS, len(others))
+    lines = -(-len(others) // columns)
+    figure = Figure(figsize=(1 + 2.6 * columns, 0.8 + 2.6 * lines), dpi=100, facecolor="white", layout="constrained")
+    panels = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for name, axes in zip(others, panels, strict=False):
+        _draw_band(axes, comparison, REFERENCE, _GREY, "--")
+        _draw_band(axes, comparison, name, _BLUE, "-")
+        for line, at in ((axes.axhline, comparison.target), (axes.axvline, comparison.epochs * TARGET_RATIO)):
+            line(at, color="black", linewidth=0.8, linestyle=":")
+        axes.set_title(comparison.standings[name].title, fontsize=10, color=_BLUE)
+        axes.set(xlim=(0, comparison.epochs))
+        axes.grid(alpha=0.3)
+    for axes in panels[len(others) :]:
+        axes.set_axis_off()
+    settings = comparison.settings
+    figure.suptitle(
+        f"Median of {settings.seeds} replayed searches and its 95 % interval, beside random search (dashed)\n"
+        f"dotted: the best of {settings.trials} random trials, and 1/3 of their epochs",
         fontsize=10,
     )
-    axes.legend(loc="lower right", fontsize=8, ncols=2)
-    axes.grid(alpha=0.3)
+    figure.supxlabel("epochs spent, all trials together", fontsize=10)
+    figure.supylabel(f"best {metric} so far", fontsize=10)
     figure.savefig(path, metadata={"Software": None})
+
+
+def _draw_band(axes: "Axes", comparison: Comparison, name: str, colour: str, style: Literal["-", "--"]) -> None:
+    marks = _marks(comparison)
+    middle, low, high = np.array([_values(comparison.standings[name].at(mark)) for mark in marks]).T
+    axes.plot(marks, middle, color=colour, linestyle=style, linewidth=1.6)
+    axes.fill_between(marks, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _marks(comparison: Comparison) -> list[int]:
