@@ -8,6 +8,7 @@ import csv
 import html
 import io
 import json
+import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,9 @@ from typing import Any
 
 from experiments.paths import storage_paths
 from experiments.progress import clock
+from experiments.wording import value_text, values_text
 from satdet._cli import run_command
+from satdet.config import unknown_name
 from satdet.errors import UsageError
 
 Summary = Mapping[str, Any]
@@ -38,10 +41,17 @@ class Row:
     seconds: float
     outcome: str
     """How the trials ended, counted."""
+    others: tuple[float, ...] = ()
+    """Means of the further objectives at each trial's best epoch."""
+    front: bool = False
+    """Whether a trial of the cell is on the Pareto front."""
 
 
-def compare(summaries: Sequence[Summary]) -> list[Row]:
+def compare(summaries: Sequence[Summary], by: str | None = None) -> list[Row]:
     """A row for each cell of the searches, best mean first, cells without a result last.
+
+    With `by`, a path, one row for each of its values: the cell with the best mean, or the one that was trained again
+    with new seeds to confirm it, by those seeds alone.
 
     Raises
     ------
@@ -49,7 +59,7 @@ def compare(summaries: Sequence[Summary]) -> list[Row]:
         If the searches have different objectives or data: their figures would not mean the same.
     """
     for summary in summaries[1:]:
-        for name, key in (("objective", ("metric", "mode")), ("data", ("data",))):
+        for name, key in (("objectives", ("objectives",)), ("data", ("data",))):
             one, other = ([each[part] for part in key] for each in (summaries[0], summary))
             if one != other:
                 raise UsageError(
@@ -60,18 +70,21 @@ def compare(summaries: Sequence[Summary]) -> list[Row]:
         cells: dict[str, list[Mapping[str, Any]]] = {}
         for trial in summary["trials"]:
             cells.setdefault(_cell(trial), []).append(trial)
-        rows += [_row(summary, cell, trials) for cell, trials in cells.items()]
+        mine = [_row(summary, cell, trials) for cell, trials in cells.items()]
+        rows += mine if by is None else _best_by(summary, by)
     sign = -1 if summaries[0]["mode"] == "max" else 1
     return sorted(rows, key=lambda row: (row.mean is None, sign * (row.mean or 0.0)))
 
 
-def render(summaries: Sequence[Summary], style: str) -> str:
+def render(summaries: Sequence[Summary], style: str, by: str | None = None) -> str:
     """The comparison as text in one of `FORMATS`."""
-    rows = compare(summaries)
+    rows = compare(summaries, by)
     metric = summaries[0]["metric"]
     if style == "json":
         return json.dumps([vars(row) for row in rows], indent=1) + "\n"
-    heading = ["cell", f"{metric}", "± seeds", f"best {metric}", "seeds", "epochs", "time", "outcome"]
+    others = [name for name, _ in summaries[0]["objectives"][1:]]
+    front = ["Pareto front"] if others else []
+    heading = ["cell", metric, "± seeds", f"best {metric}", *others, *front, "seeds", "epochs", "time", "outcome"]
     if len(summaries) > 1:
         heading.insert(0, "search")
     lines = [[*([row.search] if len(summaries) > 1 else []), *_cells(row)] for row in rows]
@@ -85,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m experiments.compare", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("searches", metavar="SEARCH", nargs="+")
+    parser.add_argument("--by", metavar="PATH", help="the best cell for each value of this path only")
     parser.add_argument("--format", choices=FORMATS, default="table")
     parser.add_argument("--storage", default="runs", help="folder of the searches (default: runs)")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -100,13 +114,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 known = ", ".join(storage.searches()) or "none"
                 raise UsageError(f"no search {name!r} in {storage.root}; there are: {known}")
             summaries.append(summarise(storage.search(name)))
-        sys.stdout.write(render(summaries, options.format))
+        sys.stdout.write(render(summaries, options.format, options.by))
 
     return run_command(command, debug=options.debug)
 
 
+def _best_by(summary: Summary, path: str) -> list[Row]:
+    """For each value of a path, the row of its best cell, or of the trials that confirm it."""
+    known = {key for trial in summary["trials"] for key in trial["config"] | trial["values"]}
+    if path not in known:
+        raise UsageError(f"--by: {unknown_name('path', path, known)}")
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for trial in summary["trials"]:
+        groups.setdefault(value_text((trial["config"] | trial["values"])[path]), []).append(trial)
+    rows = []
+    sign = 1 if summary["mode"] == "max" else -1
+    for trials in groups.values():
+        confirming = [trial for trial in trials if trial["suggested"].get("by") == "confirm"]
+        cells: dict[str, list[Mapping[str, Any]]] = {}
+        for trial in confirming or trials:
+            cells.setdefault(_cell(trial), []).append(trial)
+        found = [_row(summary, cell, members) for cell, members in cells.items()]
+        rows.append(max(found, key=lambda row: -math.inf if row.mean is None else sign * row.mean))
+    return rows
+
+
 def _cell(trial: Mapping[str, Any]) -> str:
-    return " ".join(f"{path}={value}" for path, value in trial["values"].items()) or "base"
+    return values_text(trial["values"]) or "base"
 
 
 def _row(summary: Summary, cell: str, trials: Sequence[Mapping[str, Any]]) -> Row:
@@ -125,12 +159,19 @@ def _row(summary: Summary, cell: str, trials: Sequence[Mapping[str, Any]]) -> Ro
         epochs=statistics.fmean(trial["epochs"] for trial in trials),
         seconds=sum(trial["seconds"] for trial in trials),
         outcome=", ".join(f"{count} {name}" for name, count in outcomes.items()),
+        others=tuple(
+            statistics.fmean(trial["best"][name] for trial in trials if trial["best"]) if values else math.nan
+            for name, _ in summary["objectives"][1:]
+        ),
+        front=any(trial["id"] in summary["pareto"] for trial in trials),
     )
 
 
 def _cells(row: Row) -> list[str]:
     figures = ["-" if value is None else f"{value:.4f}" for value in (row.mean, row.spread, row.best)]
-    return [row.cell, *figures, str(row.seeds), f"{row.epochs:g}", clock(row.seconds), row.outcome]
+    others = [f"{value:.4g}" for value in row.others]
+    front = ["on it" if row.front else ""] if row.others else []
+    return [row.cell, *figures, *others, *front, str(row.seeds), f"{row.epochs:g}", clock(row.seconds), row.outcome]
 
 
 def _aligned(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -1,24 +1,18 @@
 """Experiments that train nothing: trials measure one checkpoint with other settings of the detector's last stage."""
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
-
-from ray import tune
 
 from experiments.options import RunOptions
 from experiments.paths import StoragePaths
-from experiments.trainable import TrialOrder, failure
-from satdet.config import ConfigError, flatten, unflatten, with_values
+from satdet.config import ConfigError, flatten, with_values
 from satdet.errors import UsageError
 from search_spaces.declare import Experiment, Grid, SearchSpace
 
 PATHS = ("detector.nms_threshold", "detector.score_threshold", "detector.max_detections")
 """What comes after the network, so that one forward pass serves every value."""
-_SHARED = "evaluation.json"
 
 
 def model_for_smoke(experiment: Experiment) -> Experiment:
@@ -103,84 +97,6 @@ def _trained(training: Experiment, options: RunOptions, storage: StoragePaths) -
     plain = replace(options, smoke=None, values=None, seeds=None, trials=None, resume=begun, fresh=False, experiment="")
     run_declared(training, plain)
     return best_checkpoint(storage, training.name)
-
-
-class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
-    """Measures a checkpoint at one cell, and at all others with it: the first trial's pass serves them all."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Begin the trial that `config` orders."""
-        import torch
-
-        self._order = TrialOrder(**config["trial"])
-        torch.set_num_threads(self._order.threads)
-
-    def step(self) -> dict[str, Any]:
-        """Report the cell's metrics."""
-        try:
-            started = perf_counter()
-            metrics = self._metrics()
-            metrics["seconds"] = perf_counter() - started
-        except Exception as error:
-            return failure(self._order, error, epoch=0, metrics=None)
-        return {"epoch": 1, **metrics, "stop_reason": "completed", "done": True}
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take another trial."""
-        self.setup(new_config)
-        return True
-
-    def _metrics(self) -> dict[str, float]:
-        order = self._order
-        directory = Path(order.directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        shared = Path(order.shared) / _SHARED
-        cells = [_cell(order.config, cell) for cell in order.cells]
-        mine = _cell(order.config, {})
-        if not shared.exists() or _key(mine) not in json.loads(shared.read_text()):
-            self._evaluate(cells if mine in cells else [mine], shared)
-        found: dict[str, float] = json.loads(shared.read_text())[_key(mine)]
-        picture = shared.with_name(f"{_key(mine)}.png")
-        if picture.exists() and order.pictured:
-            (directory / "detections.png").write_bytes(picture.read_bytes())
-        return found
-
-    def _evaluate(self, cells: list[dict[str, Any]], shared: Path) -> None:
-        """One pass for all cells, and a picture of the same tiles for each."""
-        from satdet.data.loading import evaluation_loader
-        from satdet.data.store import TileStore
-        from satdet.evaluate.data import evaluation_tiles
-        from satdet.evaluate.grid import Cell, evaluate_grid
-        from satdet.evaluate.report import draw_cell
-        from satdet.training.export import default_device, open_model
-
-        config = unflatten(self._order.config)
-        model = open_model(Path(str(self._order.checkpoint)), default_device())
-        tiles = evaluation_tiles(model, TileStore.open(self._order.store), config.evaluation.split)
-        started = perf_counter()
-        results = evaluate_grid(
-            model.candidates,
-            evaluation_loader(tiles, config.evaluation, pin_memory=model.device.type == "cuda"),
-            [Cell(**{path.rpartition(".")[2]: cell[path] for path in PATHS}) for cell in cells],
-        )
-        seconds = perf_counter() - started
-        shared.parent.mkdir(parents=True, exist_ok=True)
-        metrics = {}
-        for cell, result in zip(cells, results, strict=True):
-            draw_cell(shared.with_name(f"{_key(cell)}.png"), tiles.split, result)
-            speed = {"seconds_evaluation": seconds, "images_per_second": len(tiles) / seconds}
-            metrics[_key(cell)] = result.metrics.compute() | speed
-        partial = shared.with_suffix(".partial")
-        partial.write_text(json.dumps(metrics))
-        partial.replace(shared)
-
-
-def _cell(config: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    return {path: values.get(path, config[path]) for path in PATHS}
-
-
-def _key(cell: dict[str, Any]) -> str:
-    return "-".join(f"{path.rpartition('.')[2]}={cell[path]:g}" for path in PATHS)
 
 
 def cells_of(experiment: Experiment) -> list[dict[str, Any]]:

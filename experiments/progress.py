@@ -13,6 +13,7 @@ from rich.text import Text
 
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
+from experiments.wording import value_text
 
 _REFRESH_SECONDS = 0.5
 
@@ -64,16 +65,20 @@ class PlainScreen:
 
     def event(self, event: Event, state: SearchState) -> None:
         """Print what happened to a trial."""
-        if event["kind"] not in ("started", "result", "ended", "retried"):
+        if event["kind"] not in ("started", "result", "ended", "retried", "promoted"):
             return
         trial = state.trials[event["trial"]]
         title = f"{trial.trial_id} {cell_text(trial)}"
         if event["kind"] == "started":
-            self.say(f"{title}: started" + (f" (attempt {trial.attempts})" if trial.attempts > 1 else ""))
+            self.say(f"{title}: " + (f"goes on after epoch {trial.epochs}" if trial.attempts > 1 else "started"))
+        elif event["kind"] == "promoted":
+            self.say(f"{title}: {event['decision'].get('why', 'goes on')}")
         elif event["kind"] == "retried":
             self.say(f"{title}: lost ({event['error']}); beginning again from its checkpoint")
         elif event["kind"] == "result":
             self.say(f"{title}: {epoch_text(trial, state, self._outlook)}; {overview(state, self._outlook)}")
+            if trial.status == "paused":
+                self.say(f"{title}: waits; {event['decision'].get('why', '')}")
         if event.get("end"):
             self.say(end_text(trial, state))
 
@@ -141,7 +146,7 @@ def build_screen(outlook: Outlook) -> Screen:
 
 def cell_text(trial: TrialState) -> str:
     """The searched values of a trial, short."""
-    values = " ".join(str(value) for value in trial.values.values()) or "base"
+    values = " ".join(map(value_text, trial.values.values())) or "base"
     return f"{values} seed {trial.seed}" if trial.seed else values
 
 
@@ -149,14 +154,15 @@ def epoch_text(trial: TrialState, state: SearchState, outlook: Outlook) -> str:
     """The epoch that a trial has just reported."""
     speed = trial.last.get("images_per_second", 0.0)
     metric = f"{state.metric} {trial.last[state.metric]:.3f}"
-    return f"epoch {trial.epochs}/{outlook.epochs(trial)} {metric} loss {trial.last['loss']:.3f} {speed:.1f} images/s"
+    loss = f" loss {trial.last['loss']:.3f}" if "loss" in trial.last else ""
+    return f"epoch {trial.epochs}/{outlook.epochs(trial)} {metric}{loss} {speed:.1f} images/s"
 
 
 def end_text(trial: TrialState, state: SearchState) -> str:
     """How a trial has ended."""
     best = trial.best(state.metric, state.mode)
     result = f", best {state.metric} {best[state.metric]:.3f}" if best else ""
-    error = f": {trial.error}" if trial.error else ""
+    error = f": {trial.error or trial.detail}" if trial.error or trial.detail else ""
     return f"{trial.trial_id} {cell_text(trial)}: {trial.status} ({trial.stop_reason}){result}{error}"
 
 
@@ -167,7 +173,8 @@ def overview(state: SearchState, outlook: Outlook) -> str:
         counts[trial.status] = counts.get(trial.status, 0) + 1
     ended = counts["finished"] + counts["stopped"] + counts["failed"]
     parts = [f"{ended}/{outlook.trials} trials ended"]
-    parts += [f"{count} {name}" for name, count in counts.items() if count and name in ("running", "stopped", "failed")]
+    shown = ("running", "paused", "stopped", "failed")
+    parts += [f"{count} {name}" for name, count in counts.items() if count and name in shown]
     ranking = state.ranking()
     if ranking:
         best = ranking[0].best(state.metric, state.mode)[state.metric]

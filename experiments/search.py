@@ -144,7 +144,7 @@ def _run_trials(
     from ray import tune
     from ray.tune.execution.placement_groups import PlacementGroupFactory
 
-    from experiments.evaluation import EvaluationTrainable
+    from experiments.measuring import EvaluationTrainable
     from experiments.schedulers import build_scheduler
     from experiments.schedulers.ray_scheduler import DecidingScheduler
     from experiments.stopping import build_epoch_stoppers

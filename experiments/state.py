@@ -98,6 +98,12 @@ class SearchState:
         return str(self.header["declaration"]["objective"]["mode"])
 
     @property
+    def objectives(self) -> list[tuple[str, str]]:
+        """Metric and mode of every objective, the first one first."""
+        declaration = self.header["declaration"]
+        return [(each["metric"], each["mode"]) for each in (declaration["objective"], *declaration["also"])]
+
+    @property
     def task(self) -> str:
         """``train`` or ``evaluate``."""
         return str(self.header["declaration"]["task"])
@@ -167,6 +173,8 @@ class SearchState:
         if event["end"] is None:
             return
         trial = self.trials[event["trial"]]
+        if event["kind"] == "ended":
+            self._decided(trial, event)
         trial.status = event["end"]["status"]
         trial.stop_reason = event["end"]["stop_reason"]
         trial.error = event["end"]["error"]

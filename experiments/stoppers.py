@@ -58,7 +58,7 @@ class SearchEnds:
 
     budget: Budget | None
     gpus_per_trial: float
-    target_ends: bool = False
+    target: float | None = None
 
     @classmethod
     def of(cls, experiment: Experiment, budget: Budget | None, gpus_per_trial: float) -> "SearchEnds":
@@ -66,13 +66,15 @@ class SearchEnds:
         for stopper in experiment.stoppers:
             if isinstance(stopper, BudgetCap) and budget is None:
                 budget = Budget(stopper.seconds, stopper.gpu_seconds, stopper.epochs)
-        target_ends = any(isinstance(each, Target) and each.ends_search for each in experiment.stoppers)
-        return cls(budget, gpus_per_trial, target_ends)
+        targets = [each.value for each in experiment.stoppers if isinstance(each, Target) and each.ends_search]
+        return cls(budget, gpus_per_trial, targets[0] if targets else None)
 
     def reason(self, state: "SearchState") -> str | None:
         """Why the search should end now: ``budget``, ``target_reached``, or None."""
-        if self.target_ends and any(trial.stop_reason == "target_reached" for trial in state.trials.values()):
-            return "target_reached"
+        if self.target is not None and (ranking := state.ranking()):
+            best = ranking[0].best(state.metric, state.mode)[state.metric]
+            if best >= self.target if state.mode == "max" else best <= self.target:
+                return "target_reached"
         if self.budget is not None and self.budget.reached(state, self.gpus_per_trial):
             return "budget"
         return None

@@ -21,12 +21,32 @@ def summarise(search: SearchPaths, state: SearchState | None = None) -> dict[str
         "status": state.status,
         "metric": state.metric,
         "mode": state.mode,
+        "objectives": [list(each) for each in state.objectives],
         "best": ranking[0].trial_id if ranking else None,
         "seconds": round(state.seconds, 3),
+        "pareto": pareto_front(state),
+        "skipped": state.skipped,
         "data": state.header["data"],
         "declaration": state.header["digest"],
         "trials": [_trial(search, state, trial, trackers) for trial in state.trials.values()],
     }
+
+
+def pareto_front(state: SearchState) -> list[str]:
+    """The trials that no other one beats in an objective without losing in another; none with a single objective."""
+    objectives = state.objectives
+    if len(objectives) < 2:
+        return []
+    scores = {}
+    for trial in state.trials.values():
+        best = trial.best(state.metric, state.mode)
+        if best:
+            scores[trial.trial_id] = [best[name] if mode == "max" else -best[name] for name, mode in objectives]
+    return [one for one, mine in scores.items() if not any(_dominates(other, mine) for other in scores.values())]
+
+
+def _dominates(one: list[float], other: list[float]) -> bool:
+    return one != other and all(mine >= theirs for mine, theirs in zip(one, other, strict=True))
 
 
 def write_summary(search: SearchPaths, state: SearchState | None = None) -> dict[str, Any]:
@@ -45,7 +65,7 @@ def _trial(
     checkpoint = search.trial(trial.trial_id) / "model.pt"
     return {
         "id": trial.trial_id,
-        "status": trial.status,
+        "status": "pending" if trial.status == "paused" else trial.status,
         "stop_reason": trial.stop_reason,
         "config": trial.config,
         "values": trial.values,
@@ -59,4 +79,7 @@ def _trial(
         "mlflow_run_id": run_ids.get("mlflow"),
         "wandb_run_id": run_ids.get("wandb"),
         "error": trial.error,
+        "stop_detail": trial.detail,
+        "suggested": trial.why,
+        "decisions": [{"epoch": epoch, **decision} for epoch, decision in trial.decisions],
     }

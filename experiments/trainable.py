@@ -59,6 +59,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         """Begin the trial that `config` orders."""
         import torch
 
+        from satdet.training import hardware_name
+
         self._order = TrialOrder(**config["trial"])
         self._config: TrialConfig = unflatten(self._order.config)
         self._last: EpochReport | None = None

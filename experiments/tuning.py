@@ -63,7 +63,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         self._resources = resources
         self._limit = limit
         self._concurrency = concurrency
-        self._waiting = [trial for trial in live.state.open_trials() if trial.status != "paused"]
+        self._waiting = _in_turn(live)
         self._legs: dict[str, int] = {}
         self._running: set[str] = set()
         self._finished = False
@@ -137,14 +137,14 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
 
     def _release(self, *, no_more: bool) -> None:
         """Record what has become of paused trials; those that go on wait for their turn."""
-        for trial_id, verdict in self._scheduler.release(no_more=no_more):
-            end = verdict.end()
+        for released in self._scheduler.release(no_more=no_more):
+            end = released.verdict.end()
+            said = {"decision": released.verdict.decision.to_json(), "no_more": released.no_more}
             if end is not None:
-                decision = verdict.decision.to_json()
-                self._live.note("ended", trial=trial_id, end=end, decision=decision, no_more=no_more)
+                self._live.note("ended", trial=released.trial_id, end=end, **said)
             else:
-                self._live.note("promoted", trial=trial_id, decision=verdict.decision.to_json(), no_more=no_more)
-                self._waiting.append(self._live.trial(trial_id))
+                self._live.note("promoted", trial=released.trial_id, **said)
+                self._waiting.append(self._live.trial(released.trial_id))
 
     def _suggest(self) -> TrialState | None:
         number = len(self._live.state.trials)
@@ -165,6 +165,17 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         )
         self._scheduler.added(trial_id, spared=suggestion.why.get("by") == "confirm")
         return self._live.trial(trial_id)
+
+
+def _in_turn(live: LiveSearch) -> list[TrialState]:
+    """The open trials of an earlier session: those that ran, then those that waited, as long as they have waited."""
+    turns = {
+        event["trial"]: turn
+        for turn, event in enumerate(live.record.events)
+        if event["kind"] in ("suggested", "promoted")
+    }
+    waiting = [trial for trial in live.state.open_trials() if trial.status != "paused"]
+    return sorted(waiting, key=lambda trial: (trial.status != "running", turns[trial.trial_id]))
 
 
 class RecordingCallback(tune.Callback):  # type: ignore[misc]

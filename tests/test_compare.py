@@ -64,8 +64,8 @@ def test_formats_are_well_formed(summary):
 def test_searches_with_other_data_or_objective_are_not_compared(summary):
     with pytest.raises(UsageError, match="differ in their data"):
         compare([summary, {**summary, "data": {"source": "x", "digest": "y"}}])
-    with pytest.raises(UsageError, match="differ in their objective"):
-        compare([summary, {**summary, "metric": "map"}])
+    with pytest.raises(UsageError, match="differ in their objectives"):
+        compare([summary, {**summary, "objectives": [["map", "max"]]}])
     assert len(compare([summary, {**summary, "search": "again"}])) == 6
 
 

@@ -48,7 +48,7 @@ def only_error(err: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["no_such"], "unknown experiment 'no_such'; known: backbone_ablation"),
+        (["no_such"], "unknown experiment 'no_such'; known: augmentation, backbone_ablation"),
         ([], "which experiment? --list"),
         (["backbone_ablation", "--set", "optimizer.weigth_decay=0"], "did you mean 'optimizer.weight_decay'"),
         (["backbone_ablation", "--set", "training.epochs"], "is not key=value"),

@@ -1,108 +1,292 @@
-"""A scheduler after a resume decides as it would have without the interruption."""
+"""A search that was interrupted anywhere decides on as it would have without the interruption."""
 
-import random
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from experiments.live import LiveSearch
 from experiments.record import Record, read_record
-from experiments.schedulers import RecordedScheduler, build_scheduler
-from search_spaces.declare import ASHA, Maximise, Minimise, RunAll
-from tests.searches import BY_ASHA, COMPLETED, FAILED, begin, report, suggest
+from experiments.schedulers import build_scheduler
+from experiments.schedulers.ray_scheduler import DecidingScheduler, own_id
+from experiments.searchers import build_searcher
+from experiments.stopping import build_epoch_stoppers
+from experiments.trainable import TrialOrder
+from experiments.tuning import RecordedSearch, RecordingCallback
+from satdet.config import metric_names, unflatten
+from search_spaces.declare import (
+    ASHA,
+    BOHB,
+    CMAES,
+    NSGA2,
+    PASHA,
+    REPORT_PROTOCOL,
+    TPE,
+    Choice,
+    Divergence,
+    Experiment,
+    Grid,
+    Hyperband,
+    HyperbandStopping,
+    IntUniform,
+    LogUniform,
+    Maximise,
+    MedianStopping,
+    Minimise,
+    Plateau,
+    Random,
+    RunAll,
+    SearchSpace,
+    Target,
+    smoke_of,
+)
 
 EPOCHS = 9
-SETTINGS = [RunAll(), ASHA(grace_epochs=1, reduction=3), ASHA(grace_epochs=2, reduction=2)]
+MAP_50 = Maximise("map_50")
+CONCURRENCY = 3
+SPACE = SearchSpace({"optimizer.learning_rate": LogUniform(1e-5, 1e-1), "training.batch_size": IntUniform(2, 9)})
+CELLS = SearchSpace({"optimizer.learning_rate": Choice(1e-4, 1e-3, 1e-2), "training.batch_size": Choice(2, 4, 8)})
 
 
-@dataclass(frozen=True)
+def declare(searcher, scheduler=None, *, stoppers=(), space=SPACE, objective=MAP_50, trials=14, **more):
+    return Experiment(
+        name="made_up", question="?", base=REPORT_PROTOCOL, space=space, objective=objective, searcher=searcher,
+        scheduler=scheduler or RunAll(), stoppers=stoppers, trials=trials if searcher.sampled else None,
+        seeds=more.pop("seeds", 1), smoke=smoke_of(), **more,
+    )  # fmt: skip
+
+
+SEARCHES = {
+    "random, all": declare(Random()),
+    "random, ASHA": declare(Random(), ASHA(grace_epochs=1, reduction=3), trials=20),
+    "grid with seeds, ASHA": declare(Grid(), ASHA(grace_epochs=2, reduction=2), space=CELLS, seeds=2),
+    "random, Hyperband": declare(Random(), Hyperband(reduction=3, min_epochs=1), trials=19),
+    "random, W&B's Hyperband": declare(Random(), HyperbandStopping(rungs=(2, 6), reduction=2)),
+    "random, median": declare(Random(), MedianStopping(grace_epochs=2, min_trials=2)),
+    "random, PASHA": declare(Random(), PASHA(grace_epochs=1, reduction=2)),
+    "TPE, ASHA": declare(TPE(startup=4), ASHA(grace_epochs=1, reduction=3)),
+    "TPE, minimising": declare(TPE(startup=4), ASHA(grace_epochs=1), objective=Minimise("loss")),
+    "BOHB": declare(BOHB(min_points=3), Hyperband(reduction=3, min_epochs=1), trials=16),
+    "CMA-ES": declare(CMAES(population=4)),
+    "NSGA-II": declare(NSGA2(population=4), also=(Maximise("images_per_second"),)),
+    "stoppers": declare(
+        Random(),
+        ASHA(grace_epochs=3),
+        stoppers=(Plateau(epochs=3, tolerance=0.02, grace_epochs=3), Divergence(factor=1.5)),
+    ),
+    "target": declare(Random(), stoppers=(Target(value=0.6, ends_search=False),)),
+    "divided and confirmed": declare(
+        TPE(startup=2), ASHA(grace_epochs=3), trials=8, each="training.batch_size", confirm=2,
+        space=SearchSpace({"optimizer.learning_rate": LogUniform(1e-5, 1e-1), "training.batch_size": Choice(2, 4)}),
+    ),
+}  # fmt: skip
+
+
+@dataclass
 class FakeTrial:
+    """As much of Ray's trial as is used here."""
+
+    trainable: str
     trial_id: str
+    config: dict[str, Any] = field(default_factory=dict)
+    error_file: str | None = None
+    rest: dict[str, Any] = field(default_factory=dict)
 
 
-def build(settings):
-    return RecordedScheduler(build_scheduler(settings, Maximise("map_50"), EPOCHS))
+def chance(*what):
+    digest = hashlib.sha256(repr(what).encode()).digest()
+    return int.from_bytes(digest[:6]) / 2**48
 
 
-class Driver:
-    """Feeds a scheduler with made-up curves in a fixed order of arrival, recording as the platform does."""
+def curve(trial, epoch):
+    """A made-up result that follows from the trial alone: better near a learning rate of 1e-3."""
+    distance = abs(chance(trial.values["optimizer.learning_rate"]) - 0.5)
+    value = (0.9 - distance) * (1 - 0.6**epoch) + 0.03 * chance(trial.trial_id, epoch)
+    metrics = dict.fromkeys(metric_names(unflatten(trial.config)), 0.5)
+    loss = 1 / (epoch + 1) if chance(trial.trial_id) < 0.8 else 0.3 * epoch
+    return {**metrics, "map_50": value, "loss": loss, "images_per_second": 1 + 5 * chance(trial.trial_id, "speed")}
 
-    def __init__(self, record: Record, scheduler: RecordedScheduler) -> None:
-        self.record, self.scheduler = record, scheduler
-        self.decisions: list[tuple[str, int, str]] = []
 
-    def feed(self, arrivals, gone):
-        for trial_id, epoch, value in arrivals:
-            if trial_id in gone:
-                continue
-            trial = FakeTrial(trial_id)
-            if epoch == 1:
-                suggest(self.record, int(trial_id[1:]))
+class Session:
+    """One driver, with Ray played by a loop: which of the running trials reports next follows from what they are."""
+
+    def __init__(self, record, experiment, monkeypatch):
+        monkeypatch.setattr(
+            "experiments.tuning.Trial",
+            lambda run, *, trial_id, config, **rest: FakeTrial(run, trial_id, config, rest=rest),
+        )
+        self.live = LiveSearch(record)
+        if not self.live.state.header:
+            self.live.note("search", search_id="x", declaration=experiment.to_json(), digest=experiment.digest())
+        self.live.note("session", host="h", process=1)
+        objective = experiment.objective
+        self.scheduler = DecidingScheduler(
+            build_scheduler(experiment.scheduler, objective.mode, EPOCHS),
+            build_epoch_stoppers(experiment.stoppers, objective),
+            objective.metric,
+            "scheduler",
+        )
+        self.scheduler.replay(record.events)
+        searcher = build_searcher(experiment)
+        self.search = RecordedSearch(
+            self.live,
+            searcher,
+            self.scheduler,
+            self.order,
+            resources=None,
+            limit=searcher.total,
+            concurrency=CONCURRENCY,
+        )
+        self.search.add_configurations([SimpleNamespace(spec={"run": "trial", "storage": None})])
+        self.callback = RecordingCallback(self.live, self.scheduler, lambda: None)
+
+    def order(self, trial):
+        return TrialOrder(
+            trial_id=trial.trial_id, config=trial.config, seed=trial.seed, directory="d", store="s", stoppers=[],
+            threads=1, after_epoch=trial.epochs,
+        )  # fmt: skip
+
+    def run(self):
+        running = []
+        while True:
+            while len(running) < CONCURRENCY and (trial := self.search.next_trial()) is not None:
                 self.scheduler.on_trial_add(None, trial)
-            result = {"epoch": epoch, "map_50": value, "stop_reason": ""}
-            failed = trial_id == "t0003" and epoch == 2
-            if failed or epoch == EPOCHS:
-                end = FAILED if failed else COMPLETED
-                report(self.record, trial_id, epoch, value, end)
-                self.scheduler.on_trial_complete(None, trial, result | {"stop_reason": end["stop_reason"]})
-                gone.add(trial_id)
-                continue
-            decision = self.scheduler.on_trial_result(None, trial, result)
-            self.decisions.append((trial_id, epoch, decision))
-            report(self.record, trial_id, epoch, value, BY_ASHA if decision == "STOP" else None)
-            if decision == "STOP":
-                self.scheduler.on_trial_complete(None, trial, result)
-                gone.add(trial_id)
+                self.callback.on_trial_start(0, [], trial)
+                running.append(trial)
+            if not running:
+                assert self.search.is_finished()
+                return
+            trial = min(running, key=lambda each: chance(own_id(each.trial_id), self.state(each).epochs))
+            if self.report(trial):
+                running.remove(trial)
+                self.search.on_trial_complete(trial.trial_id)
+
+    def report(self, trial):
+        """One epoch of a trial, as Tune handles it; whether it has ended for Tune."""
+        state = self.state(trial)
+        epoch = state.epochs + 1
+        failing = chance(state.trial_id, "fails") < 0.1 and epoch == 2
+        result = {"epoch": epoch, **curve(state, epoch), "stop_reason": "", "done": False}
+        if failing:
+            result |= {"epoch": 1, "stop_reason": "error", "error": "ValueError: bad", "done": True}
+        elif epoch == EPOCHS:
+            result |= {"stop_reason": "completed", "done": True}
+        if result["done"]:
+            self.scheduler.on_trial_complete(None, trial, result)
+        elif self.scheduler.on_trial_result(None, trial, result) == "STOP":
+            result["done"] = True
+        self.callback.on_trial_result(0, [], trial, result)
+        return result["done"]
+
+    def state(self, trial):
+        return self.live.trial(own_id(trial.trial_id))
 
 
-def arrivals():
-    chooser = random.Random(5)
-    level = {f"t{number:04d}": chooser.random() for number in range(12)}
-    epochs = dict.fromkeys(level, 0)
-    order = []
-    while any(epoch < EPOCHS for epoch in epochs.values()):
-        trial = chooser.choice([name for name, epoch in epochs.items() if epoch < EPOCHS])
-        epochs[trial] += 1
-        order.append((trial, epochs[trial], level[trial] * (1 - 0.5 ** epochs[trial]) + 0.1 * chooser.random()))
-    return order
+def decided(path):
+    """What a record says, without when it was written and how often it was interrupted."""
+    skipped = ("session", "started")
+    return [
+        {key: value for key, value in event.items() if key not in ("n", "time")}
+        for event in read_record(path)
+        if event["kind"] not in skipped
+    ]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=lambda each: f"{each}")
-@pytest.mark.parametrize("cut", [3, 20, 45])
-def test_decisions_after_a_replay_equal_those_without_interruption(settings, cut, tmp_path):
-    order = arrivals()
-    straight = Driver(begin(tmp_path / "straight.jsonl"), build(settings))
-    straight.feed(order, set())
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_interrupted_anywhere_goes_on_as_without(name, tmp_path, monkeypatch):
+    experiment = SEARCHES[name]
+    with Record(tmp_path / "straight.jsonl") as record:
+        Session(record, experiment, monkeypatch).run()
+    lines = (tmp_path / "straight.jsonl").read_bytes().splitlines(keepends=True)
+    expected = decided(tmp_path / "straight.jsonl")
+    for cut in range(3, len(lines), max(1, len(lines) // 9)):
+        path = tmp_path / f"cut-{cut}.jsonl"
+        path.write_bytes(b"".join(lines[:cut]))
+        with Record(path) as record:
+            Session(record, experiment, monkeypatch).run()
+        assert decided(path) == expected, cut
 
-    gone: set[str] = set()
-    first = Driver(begin(tmp_path / "cut.jsonl"), build(settings))
-    first.feed(order[:cut], gone)
-    first.record.close()
-    resumed = build(settings)
-    resumed.replay(read_record(tmp_path / "cut.jsonl"))
-    second = Driver(Record(tmp_path / "cut.jsonl"), resumed)
-    second.feed(order[cut:], gone)
-    second.record.close()
-    straight.record.close()
 
-    assert first.decisions + second.decisions == straight.decisions
-    if isinstance(settings, ASHA):
-        assert any(decision == "STOP" for _, _, decision in straight.decisions)
+@pytest.mark.parametrize("name", SEARCHES)
+def test_every_trial_ends_and_says_why(name, tmp_path, monkeypatch):
+    experiment = SEARCHES[name]
+    with Record(tmp_path / "record.jsonl") as record:
+        session = Session(record, experiment, monkeypatch)
+        session.run()
+    trials = list(session.live.state.trials.values())
+    assert len(trials) == build_searcher(experiment).total
+    assert {trial.status for trial in trials} <= {"finished", "stopped", "failed"}
+    assert all(trial.detail for trial in trials if trial.status == "stopped")
+    assert all(trial.why["by"] for trial in trials)
+    stopping = not isinstance(experiment.scheduler, RunAll) or experiment.stoppers
+    assert any(trial.status == "stopped" for trial in trials) == bool(stopping)
+    confirming = [trial for trial in trials if trial.why["by"] == "confirm"]
+    assert len(confirming) == experiment.confirm * (2 if experiment.each else 1)
+    assert all(trial.status != "stopped" for trial in confirming)
+
+
+def test_paused_trials_give_their_place_to_others(tmp_path, monkeypatch):
+    with Record(tmp_path / "record.jsonl") as record:
+        session = Session(record, SEARCHES["random, Hyperband"], monkeypatch)
+        session.run()
+    events = read_record(tmp_path / "record.jsonl")
+    paused: set[str] = set()
+    most = 0
+    for event in events:
+        if event.get("decision", {}).get("action") == "pause":
+            paused.add(event["trial"])
+        elif event["kind"] in ("promoted", "ended"):
+            paused.discard(event["trial"])
+        most = max(most, len(paused))
+    assert most > CONCURRENCY
+    promoted = [event["trial"] for event in events if event["kind"] == "promoted"]
+    attempts = {trial.trial_id: trial.attempts for trial in session.live.state.trials.values()}
+    assert promoted and all(attempts[trial] > 1 for trial in promoted)
+
+
+def scheduler_of(settings, stoppers=()):
+    objective = Maximise("map_50")
+    return DecidingScheduler(
+        build_scheduler(settings, "max", EPOCHS), build_epoch_stoppers(stoppers, objective), "map_50", "asha"
+    )
 
 
 def test_an_epoch_reported_again_is_not_decided_again():
-    scheduler = build(ASHA(grace_epochs=1, reduction=2))
+    scheduler = scheduler_of(ASHA(grace_epochs=1, reduction=2))
     for name, value in (("t0000", 0.9), ("t0001", 0.8)):
-        scheduler.on_trial_add(None, FakeTrial(name))
-        first = scheduler.on_trial_result(None, FakeTrial(name), {"epoch": 1, "map_50": value, "stop_reason": ""})
+        scheduler.added(name, spared=False)
+        result = {"epoch": 1, "map_50": value, "stop_reason": ""}
+        first = scheduler.on_trial_result(None, FakeTrial("trial", name), result)
     assert first == "STOP"
-    again = scheduler.on_trial_result(None, FakeTrial("t0001"), {"epoch": 1, "map_50": 0.8, "stop_reason": ""})
+    again = scheduler.on_trial_result(None, FakeTrial("trial", "t0001"), {"epoch": 1, "map_50": 0.8, "stop_reason": ""})
     assert again == "CONTINUE"
 
 
-def test_objective_to_minimise_stops_the_larger():
-    scheduler = RecordedScheduler(build_scheduler(ASHA(grace_epochs=1, reduction=2), Minimise("loss"), EPOCHS))
-    decisions = []
-    for name, loss in (("t0000", 0.1), ("t0001", 0.9)):
-        scheduler.on_trial_add(None, FakeTrial(name))
-        decisions.append(scheduler.on_trial_result(None, FakeTrial(name), {"epoch": 1, "loss": loss}))
-    assert decisions == ["CONTINUE", "STOP"]
+def test_an_epoch_without_an_evaluation_is_decided_on_only_by_its_loss():
+    scheduler = scheduler_of(ASHA(grace_epochs=1, reduction=2), (Plateau(epochs=2, grace_epochs=0), Divergence()))
+    for name in ("t0000", "t0001"):
+        scheduler.added(name, spared=False)
+    metrics = {"map_50": 0.0, "seconds_evaluation": 0.0, "stop_reason": ""}
+    for epoch in (1, 2, 3):
+        for name in ("t0000", "t0001"):
+            loss = 100.0 if (name, epoch) == ("t0001", 3) else 1.0
+            decision = scheduler.on_trial_result(
+                None, FakeTrial("trial", name), {"epoch": epoch, "loss": loss, **metrics}
+            )
+            assert decision == ("STOP" if loss > 1 else "CONTINUE")
+    assert scheduler.verdict("t0001").reason == "diverged"
+
+
+def test_legs_of_a_trial_in_ray_are_one_trial_of_ours():
+    scheduler = scheduler_of(Hyperband(reduction=3, min_epochs=1))
+    for number in range(9):
+        scheduler.added(f"t{number:04d}", spared=False)
+        result = {"epoch": 1, "map_50": number / 10, "stop_reason": ""}
+        assert scheduler.on_trial_result(None, FakeTrial("trial", f"t{number:04d}"), result) == "STOP"
+        scheduler.on_trial_complete(None, FakeTrial("trial", f"t{number:04d}"), result | {"done": True})
+    released = scheduler.release(no_more=False)
+    assert [each.trial_id for each in released if each.verdict.reason is None] == ["t0008", "t0007", "t0006"]
+    leg = FakeTrial("trial", "t0008-2")
+    assert scheduler.on_trial_result(None, leg, {"epoch": 2, "map_50": 0.9, "stop_reason": ""}) == "CONTINUE"

@@ -9,8 +9,10 @@ import pytest
 import search_spaces
 from experiments.live import LiveSearch
 from experiments.record import Record, read_record
-from experiments.searchers import GridSearcher
-from experiments.stoppers import Budget
+from experiments.schedulers import build_scheduler
+from experiments.schedulers.ray_scheduler import DecidingScheduler
+from experiments.searchers import build_searcher
+from experiments.stoppers import Budget, SearchEnds
 from experiments.trainable import TrialOrder
 from experiments.tuning import RecordedSearch, RecordingCallback, SearchStopper
 from satdet.config import metric_names
@@ -36,6 +38,10 @@ def live(tmp_path):
         yield LiveSearch(record)
 
 
+def deciding(settings=EXPERIMENT.scheduler):
+    return DecidingScheduler(build_scheduler(settings, "max", 60), (), "map_50", "asha")
+
+
 def searching(live, monkeypatch, limit=12, concurrency=2):
     monkeypatch.setattr(
         "experiments.tuning.Trial",
@@ -48,7 +54,8 @@ def searching(live, monkeypatch, limit=12, concurrency=2):
             threads=1, after_epoch=trial.epochs,
         )  # fmt: skip
 
-    search = RecordedSearch(live, GridSearcher(EXPERIMENT), order, resources=None, limit=limit, concurrency=concurrency)
+    searcher = build_searcher(EXPERIMENT)
+    search = RecordedSearch(live, searcher, deciding(), order, resources=None, limit=limit, concurrency=concurrency)
     search.add_configurations([SimpleNamespace(spec={"run": "trial", "storage": None})])
     return search
 
@@ -91,7 +98,7 @@ def test_after_a_resume_open_trials_go_out_first_with_what_they_have(tmp_path, m
 
 @pytest.fixture
 def callback(live):
-    return RecordingCallback(live, "asha", lambda: None)
+    return RecordingCallback(live, deciding(), lambda: None)
 
 
 def send(callback, trial, **values):
@@ -117,7 +124,6 @@ def test_epochs_are_recorded_once_and_the_end_with_the_last(live, callback):
         ({"stop_reason": "completed", "done": True}, ("finished", "completed", None)),
         ({"stop_reason": "slow_speed_global", "done": True}, ("stopped", "slow_speed_global", None)),
         ({"stop_reason": "error", "done": True, "error": "ValueError: bad"}, ("failed", "error", "ValueError: bad")),
-        ({"done": True}, ("stopped", "asha", None)),
     ],
 )
 def test_every_end_has_its_status_and_reason(live, callback, values, expected):
@@ -163,9 +169,9 @@ def test_search_stops_for_its_budget_and_on_request(live):
     report(live.record, trial, 1, 0.1)
     for event in live.record.events[-3:]:
         live.state.apply(event)
-    assert not SearchStopper(live, Budget(epochs=2), 0, interrupt).stop_all()
-    assert SearchStopper(live, Budget(epochs=1), 0, interrupt).stop_all()
-    assert SearchStopper(live, Budget(gpu_seconds=20), 2.0, interrupt).stop_all()
-    assert not SearchStopper(live, Budget(gpu_seconds=20), 1.0, interrupt).stop_all()
+    assert not SearchStopper(live, SearchEnds(Budget(epochs=2), 0), interrupt).stop_all()
+    assert SearchStopper(live, SearchEnds(Budget(epochs=1), 0), interrupt).stop_all()
+    assert SearchStopper(live, SearchEnds(Budget(gpu_seconds=20), 2.0), interrupt).stop_all()
+    assert not SearchStopper(live, SearchEnds(Budget(gpu_seconds=20), 1.0), interrupt).stop_all()
     interrupt.asked = True
-    assert SearchStopper(live, None, 0, interrupt).stop_all()
+    assert SearchStopper(live, SearchEnds(None, 0), interrupt).stop_all()

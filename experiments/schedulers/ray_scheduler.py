@@ -50,6 +50,15 @@ class Verdict:
         return {"status": "stopped", "stop_reason": self.reason, "error": None, "by": self.by, "why": why}
 
 
+@dataclass(frozen=True)
+class Released:
+    """The end of a pause; `no_more`: it was decided because nothing else was left to wait for."""
+
+    trial_id: str
+    verdict: Verdict
+    no_more: bool
+
+
 class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
     """Gives every epoch to the stoppers and the scheduler, once, in the order of arrival.
 
@@ -77,7 +86,7 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
         self._over: set[str] = set()
         self._epochs: dict[str, int] = {}
         self._values: dict[str, float] = {}
-        self._released: dict[str, Decision] = {}
+        self._released: dict[str, Released] = {}
         self._verdicts: dict[str, Verdict] = {}
 
     def replay(self, events: Sequence[Event]) -> None:
@@ -102,11 +111,11 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
         else:
             self._core.add(trial_id)
 
-    def release(self, *, no_more: bool) -> list[tuple[str, Verdict]]:
-        """The paused trials that go on or end now, each until it is recorded."""
-        self._released |= dict(self._core.release(no_more=no_more))
+    def release(self, *, no_more: bool) -> list[Released]:
+        """The paused trials that go on or end now, in the order in which they must be recorded."""
+        self._take_released(no_more=no_more)
         released, self._released = self._released, {}
-        return [(trial_id, self._verdict(decision)) for trial_id, decision in released.items()]
+        return list(released.values())
 
     def verdict(self, trial_id: str) -> Verdict | None:
         """What was decided on the epoch that a trial has just reported; given away once."""
@@ -146,12 +155,15 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def _decide(self, trial_id: str, epoch: int, metrics: dict[str, Any]) -> Verdict:
         self._note_value(trial_id, epoch, metrics)
+        evaluated = metrics.get("seconds_evaluation", 1.0) > 0
         for stopper in self._stoppers:
+            if not (evaluated or stopper.every_epoch):
+                continue
             stop = stopper.result(trial_id, epoch, metrics)
             if stop is not None:
                 self._ended(trial_id, failed=False)
                 return Verdict(Decision(action="stop", why=stop.why), "stopper", stop.reason)
-        if trial_id in self._spared:
+        if trial_id in self._spared or not evaluated:
             return Verdict(CONTINUE)
         verdict = self._verdict(self._core.result(trial_id, epoch, float(metrics[self._metric])))
         if verdict.reason is not None:
@@ -185,5 +197,9 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def _replay_release(self, event: Event) -> None:
         if event["trial"] not in self._released:
-            self._released |= dict(self._core.release(no_more=event["no_more"]))
+            self._take_released(no_more=event["no_more"])
         self._released.pop(event["trial"], None)
+
+    def _take_released(self, *, no_more: bool) -> None:
+        for trial_id, decision in self._core.release(no_more=no_more):
+            self._released[trial_id] = Released(trial_id, self._verdict(decision), no_more)

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from search_spaces.declare import BudgetCap, Divergence, Objective, Plateau, SpeedGuard, Stopper, Target
 
@@ -21,17 +22,17 @@ class Stop:
         One word, the same for all trials that end so.
     why : str
         One sentence for people, about this trial.
-    ends_search : bool
-        Whether no other trial needs to go on either.
     """
 
     reason: str
     why: str
-    ends_search: bool = False
 
 
 class EpochStopper(ABC):
     """Base of the stoppers that look at epochs."""
+
+    every_epoch: ClassVar[bool] = False
+    """Whether it looks at epochs without an evaluation too; the objective then is that of an earlier one."""
 
     @abstractmethod
     def result(self, trial_id: str, epoch: int, metrics: Mapping[str, float]) -> Stop | None:
@@ -81,11 +82,13 @@ class TargetStopper(EpochStopper):
         if not reached:
             return None
         why = f"{self._objective.metric} is {value:.4g} after epoch {epoch}, the target {target:g}"
-        return Stop(reason="target_reached", why=why, ends_search=self._settings.ends_search)
+        return Stop(reason="target_reached", why=why)
 
 
 class DivergenceStopper(EpochStopper):
     """See `search_spaces.declare.Divergence`; a loss that is not finite ends a trial before it gets here."""
+
+    every_epoch: ClassVar[bool] = True
 
     def __init__(self, settings: Divergence) -> None:
         self._factor = settings.factor
