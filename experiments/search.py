@@ -1,5 +1,6 @@
 """The driver of a search: opens or resumes the record, gets the data, runs the trials under Ray, leaves a summary."""
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -120,6 +121,7 @@ def _run_recorded(
                 for line in plan.skipped_lines():
                     screen.say(line)
                 _run_trials(live, plan, data, options, search, screen, interrupt)
+                _export_missing(live.state, search)
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[-300:]
             raise SatdetError(f"the search broke off ({reason}); what is recorded is kept, resume it") from error
@@ -189,6 +191,17 @@ def _run_trials(
     if reason is not None and not interrupt.asked:
         for trial in live.state.open_trials():
             live.note("ended", trial=trial.trial_id, end=_driver_end(reason))
+
+
+def _export_missing(state: SearchState, search: SearchPaths) -> None:
+    """Write the model of a trial that a scheduler ended after the process that could have written it was gone."""
+    for trial in state.trials.values():
+        folder = search.trial(trial.trial_id)
+        if state.task == "train" and trial.status == "stopped" and trial.epochs and not (folder / "model.pt").exists():
+            from satdet.training import export_model
+
+            with contextlib.suppress(SatdetError):  # without a whole checkpoint there is nothing to export
+                export_model(folder)
 
 
 def _order(

@@ -6,7 +6,7 @@
 The report used rotations, and earlier a random crop with at least one box; zoom was proposed. Each recipe is a named
 part of the configuration; evaluation tiles are never changed (in the report the validation tiles were).
 
-Cost: in full 18 trials of 60 epochs, for GPUs.
+Cost: in full 18 trials of 60 epochs, for GPUs. Result: docs/tables/experiments.md.
 """
 
 from search_spaces.declare import (

@@ -8,7 +8,7 @@ What the report's authors wished for: one set of hyperparameters favours the net
 gets as many trials of a search of its own (the ranges depend on the backbone), and its best cell is trained again
 with seeds that the choice has not seen; only those are compared.
 
-Cost: in full 60 trials, of which ASHA stops most of the first 48 early, for GPUs.
+Cost: in full 60 trials, of which ASHA stops most of the first 48 early, for GPUs. Result: docs/tables/experiments.md.
 """
 
 from search_spaces.declare import (

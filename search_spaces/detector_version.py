@@ -6,7 +6,7 @@
 The report found map_50 0.862 for version 1 in 75 epochs and 0.870 for version 2 in 30, each dearer; one run each,
 ResNet50 from the whole COCO network.
 
-Cost: in full 6 trials of up to 200 epochs, for GPUs.
+Cost: in full 6 trials of up to 200 epochs, for GPUs. Result: docs/tables/experiments.md.
 """
 
 from satdet.config import with_values

@@ -6,7 +6,7 @@
 The mean of the RGB weights, the channel replicated three times (three times the cost of the first convolution), or
 random weights for one channel. The report names the three and compares none.
 
-Cost: in full 9 trials of up to 60 epochs, for GPUs.
+Cost: in full 9 trials of up to 60 epochs, for GPUs. Result: docs/tables/experiments.md.
 """
 
 from search_spaces.declare import (

@@ -7,7 +7,7 @@ The report found all layers trained far better than only the first one, but ther
 the backbone: 0.16 M parameters were trained. Here pyramid, proposals and heads always are. Dynamic freezing
 (``alternating``), bottleneck adapters and low-rank adaptation are what its authors wished to try.
 
-Cost: in full 18 trials of up to 60 epochs, for GPUs.
+Cost: in full 18 trials of up to 60 epochs, for GPUs. Result: docs/tables/experiments.md.
 """
 
 from search_spaces.declare import (

@@ -7,7 +7,7 @@ Sky level and noise differ by orders of magnitude between frames. Raw counts are
 from scratch (ResNet18, 120 steps) noise units reached map_50 0.66, asinh 0.53, zscale 0.52, the tile's mean and
 standard deviation 0.28 and raw counts 0.13.
 
-Cost: in full 15 trials of up to 60 epochs, for GPUs.
+Cost: in full 15 trials of up to 60 epochs, for GPUs. Result: docs/tables/experiments.md.
 """
 
 from search_spaces.declare import (

@@ -7,7 +7,7 @@ The report (ResNet50 v1, all layers trained) found that without weights nothing 
 ImageNet's backbone and the whole COCO network did alike. It fed raw counts and never trained half of the detector, so
 the cells with ``counts`` are its input, those with ``clipped_sigma`` ours; every cell trains all parameters.
 
-Cost: in full 18 trials of up to 60 epochs, for GPUs.
+Cost: in full 18 trials of up to 60 epochs, for GPUs. Result: docs/tables/experiments.md.
 """
 
 from search_spaces.declare import (

@@ -6,7 +6,7 @@
 Two objectives, map_50 and trained images a second, and no weights between them: the answer is the Pareto front, which
 summary and comparison mark. Speeds are comparable on one kind of device with as many trials at a time.
 
-Cost: 48 trials of 60 epochs, for GPUs.
+Cost: 48 trials of 60 epochs, for GPUs. Result: docs/tables/experiments.md.
 """
 
 from search_spaces.declare import (

@@ -6,7 +6,7 @@
 
 The report's space. Its three best trials come first; seven random ones follow before the model takes over.
 
-Cost: 30 trials of up to 200 epochs, for GPUs.
+Cost: 30 trials of up to 200 epochs, for GPUs. Result: docs/tables/experiments.md.
 """
 
 from search_spaces.declare import (

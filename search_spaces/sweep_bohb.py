@@ -6,7 +6,7 @@
 The report's space and protocol, for 81 epochs. Hyperband's brackets, filled by a model of the deepest rung that has
 enough trials; a third of them stays random.
 
-Cost: 49 trials, 1 233 epochs if none stops early by itself, for GPUs.
+Cost: 49 trials, at most 1 071 epochs together, for GPUs. Result: docs/tables/experiments.md.
 """
 
 from satdet.config import with_values

@@ -7,7 +7,7 @@ The report's space and protocol, for 81 epochs. Random trials in four brackets: 
 with 27, and 4 run all 81; at each rung the best third goes on. Trials of a bracket wait for each other, so that none
 is compared with fewer than the method says.
 
-Cost: 49 trials, 1 233 epochs if none stops early by itself, for GPUs.
+Cost: 49 trials, at most 1 071 epochs together, for GPUs. Result: docs/tables/experiments.md.
 """
 
 from satdet.config import with_values

@@ -4,20 +4,15 @@ import json
 import os
 import signal
 import stat
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 from experiments.record import read_record
 from experiments.state import SearchState
 from experiments.summary import summarise
-from tests.wandb_log import read_run
+from tests.site import Site
 
-ROOT = Path(__file__).parent.parent
 TIMED = {"seconds", "seconds_training", "seconds_evaluation", "images_per_second"}
 DECLARATION = """
 from search_spaces.declare import *
@@ -40,78 +35,6 @@ EXPERIMENT = Experiment(
 """
 
 
-class Site:
-    """A storage, and the commands that are run on it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.declaration = folder / "tiny.py"
-        self.declaration.write_text(DECLARATION)
-        self.storage = folder / "runs"
-        self.search = self.storage / "tiny"
-
-    def command(self, *flags: str) -> list[str]:
-        return [sys.executable, "-m", "experiments.run", str(self.declaration), "--storage", str(self.storage), *flags]
-
-    def environment(self) -> dict[str, str]:
-        clean = {key: value for key, value in os.environ.items() if key not in ("WANDB_API_KEY", "MLFLOW_TRACKING_URI")}
-        return clean | {"NETRC": os.devnull}
-
-    def start(self, *flags: str) -> subprocess.Popen[str]:
-        """Begin the search in a process group of its own."""
-        return subprocess.Popen(
-            self.command(*flags), cwd=ROOT, env=self.environment(), text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    def run(self, *flags: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*flags),
-            cwd=ROOT,
-            env=self.environment(),
-            text=True,
-            capture_output=True,
-            timeout=400,
-            check=False,
-        )
-
-    def results(self) -> int:
-        """Epochs recorded so far."""
-        try:
-            return sum(event["kind"] == "result" for event in read_record(self.search / "record.jsonl"))
-        except Exception:
-            return 0
-
-    def wait_for_results(self, process: subprocess.Popen[str], count: int) -> None:
-        deadline = time.monotonic() + 200
-        while self.results() < count:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, "no result in time"
-            time.sleep(0.1)
-
-    def summary(self) -> dict:
-        return json.loads((self.search / "summary.json").read_text())
-
-    def mlflow_runs(self) -> tuple[list, list]:
-        """Parent runs and child runs."""
-        client = MlflowClient(f"sqlite:///{self.storage / 'mlflow.db'}")
-        (experiment,) = [each for each in client.search_experiments() if each.name == "tiny"]
-        runs = client.search_runs([experiment.experiment_id])
-        return (
-            [run for run in runs if "trial_id" not in run.data.tags],
-            sorted((run for run in runs if "trial_id" in run.data.tags), key=lambda run: run.data.tags["trial_id"]),
-        )
-
-    def steps(self, run_id: str, metric: str) -> list[int]:
-        client = MlflowClient(f"sqlite:///{self.storage / 'mlflow.db'}")
-        return [point.step for point in client.get_metric_history(run_id, metric)]
-
-    def wandb_runs(self) -> dict[str, dict]:
-        runs = [read_run(folder) for folder in self.storage.glob("wandb/offline-run-*")]
-        assert len({run["id"] for run in runs}) == len(runs)
-        return {run["id"]: run for run in runs}
-
-
 def curves(summary_of: Site) -> dict[str, list[dict[str, float]]]:
     """Every trial's metrics by epoch, without those that measure time."""
     state = SearchState.of(read_record(summary_of.search / "record.jsonl"))
@@ -127,7 +50,7 @@ def curves(summary_of: Site) -> dict[str, list[dict[str, float]]]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A search that ran to its end undisturbed."""
-    site = Site(tmp_path_factory.mktemp("finished"))
+    site = Site(tmp_path_factory.mktemp("finished"), DECLARATION)
     done = site.run("--smoke", "--json")
     assert done.returncode == 0, done.stderr
     return site, done
@@ -224,7 +147,7 @@ def test_finished_search_is_never_overwritten_silently(finished):
 
 def test_interrupted_twice_the_search_ends_as_if_never(finished, tmp_path):
     undisturbed, _ = finished
-    site = Site(tmp_path)
+    site = Site(tmp_path, DECLARATION)
 
     process = site.start("--smoke")
     site.wait_for_results(process, 1)
@@ -274,7 +197,7 @@ def test_interrupted_twice_the_search_ends_as_if_never(finished, tmp_path):
 
 
 def test_trial_that_fails_is_reported_and_the_search_goes_on(finished, tmp_path):
-    site = Site(tmp_path)
+    site = Site(tmp_path, DECLARATION)
     site.storage.mkdir()
     (site.storage / "data").symlink_to(finished[0].storage / "data")
     blocked = site.search / "trials" / "t0000"
@@ -292,7 +215,7 @@ def test_trial_that_fails_is_reported_and_the_search_goes_on(finished, tmp_path)
 
 
 def test_budget_and_trial_caps_end_the_search_cleanly(finished, tmp_path):
-    site = Site(tmp_path)
+    site = Site(tmp_path, DECLARATION)
     site.storage.mkdir()
     (site.storage / "data").symlink_to(finished[0].storage / "data")
     done = site.run("--smoke", "--trials", "1", "--budget", "1epochs", "--wandb", "off")
