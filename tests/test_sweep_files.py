@@ -293,7 +293,7 @@ REFERENCES = {
     "inv_log_uniform_values": (
         {"min": 1e-5, "max": 1e-1},
         "lr",
-        lambda s: 1 / stats.loguniform(1e1, 1e5).ppf(s),
+        lambda s: 1 / stats.loguniform(1e1, 1e5).ppf(1 - s),
     ),
     "normal": ({"mu": 0.4, "sigma": 0.1}, "nms", stats.norm(0.4, 0.1).ppf),
     "q_normal": ({"mu": 60, "sigma": 9, "q": 5}, "warmup_steps", lambda s: stepped(stats.norm(60, 9).ppf(s), 5)),
@@ -765,7 +765,7 @@ WRONG = {
     ),
     "exponentials out of bounds": (
         lr(distribution="log_normal", mu=1e9),
-        "parameters.lr (optimizer.learning_rate): its numbers are out of all bounds",
+        "parameters.lr (optimizer.learning_rate): LogNormal: mean = 1000000000.0 and std = 1.0 are of the logarithm",
     ),
     "reals for whole numbers": (
         random_sweep({"batch_size": {"min": 2.0, "max": 8.0}}),

@@ -6,8 +6,9 @@ Sobol points and a model's suggestions in the unit cube all lead to values with 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import permutations
 from statistics import NormalDist
 from typing import Any, Self
@@ -21,6 +22,12 @@ Check = Callable[[Any], Any]
 
 _MOST_ORDERS = 6
 _DIGITS = 12
+_MOST_STEPS = 2**53
+"""Beyond it neighbouring multiples of a step are one and the same number."""
+_TAIL = 1e-9
+_MOST_EXPONENT = 700.0
+"""Up to it, and down to its negative, an exponential is a number other than 0."""
+_PROBES = (0.5, 0.05, 0.95, 0.25, 0.75)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +35,7 @@ class Domain(Setting, ABC):
     """Base of all domains."""
 
     @property
-    def values(self) -> tuple[Value, ...] | None:
+    def values(self) -> Sequence[Value] | None:
         """All values in order, if they are finitely many."""
         return None
 
@@ -180,7 +187,10 @@ class Fragments(Domain):
     parts: Mapping[str, Mapping[str, Value]]
 
     def __init__(self, parts: Mapping[str, Mapping[str, Value]] | None = None, /, **named: Mapping[str, Value]) -> None:
-        merged = {name: dict(part) for name, part in {**(parts or {}), **named}.items()}
+        merged = {
+            name: {path: _frozen(value) for path, value in part.items()}
+            for name, part in {**(parts or {}), **named}.items()
+        }
         if not merged:
             raise ConfigError("Fragments() has no parts")
         object.__setattr__(self, "parts", merged)
@@ -190,8 +200,11 @@ class Fragments(Domain):
         """The fragments that `to_json` described."""
         return cls(values["parts"])
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fragments) and repr(self) == repr(other)  # the order of the parts counts
+
     def __hash__(self) -> int:
-        return hash(repr(self.parts))
+        return hash(repr(self))
 
     @property
     def values(self) -> tuple[Value, ...]:
@@ -209,7 +222,7 @@ class Fragments(Domain):
 
     def share(self, value: Any) -> float | None:
         """The middle of the part's interval."""
-        return (list(self.parts).index(value) + 0.5) / len(self.parts) if value in self.parts else None
+        return (self.values.index(value) + 0.5) / len(self.parts) if value in self.values else None
 
     def with_checked_parts(self, check: Callable[[str, Any], Any]) -> "Fragments":
         """With every value in the type of its own path."""
@@ -232,26 +245,23 @@ class IntUniform(Domain):
             raise ConfigError(f"IntUniform: low = {low!r} is above high = {high!r}")
 
     @property
-    def values(self) -> tuple[Value, ...]:
+    def values(self) -> range:
         """Every number."""
-        return tuple(range(self.low, self.high + 1, self.step))
+        return range(self.low, self.high + 1, self.step)
 
     def quantile(self, share: float) -> Value:
         """The number in whose part of the unit interval `share` lies."""
-        count = (self.high - self.low) // self.step + 1
-        return self.low + self.step * min(int(share * count), count - 1)
+        return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
 
     def share(self, value: Any) -> float | None:
         """The middle of the number's part of the unit interval."""
-        if isinstance(value, bool) or not isinstance(value, int) or value not in range(
-            self.low, self.high + 1, self.step
-        ):  # fmt: skip
+        if isinstance(value, bool) or not isinstance(value, int | float) or value not in self.values:
             return None
-        return ((value - self.low) // self.step + 0.5) / ((self.high - self.low) // self.step + 1)
+        return (self.values.index(int(value)) + 0.5) / len(self.values)
 
     def checked(self, check: Check) -> "IntUniform":
-        """Both ends are legal for the path."""
-        check(self.low), check(self.high)
+        """The first and the last are legal for the path."""
+        check(self.values[0]), check(self.values[-1])
         return self
 
 
@@ -270,23 +280,27 @@ class Continuous(Domain):
 
     def share(self, value: Any) -> float | None:
         """The share of the distribution below `value`."""
-        low, high = self.support
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return None
-        return min(max(self._below(float(value)), 0.0), 1.0)
+        if not self.quantile(0.0) <= value <= self.quantile(1.0):
+            return None
+        return self.below(float(value))
 
     def checked(self, check: Check) -> Self:
-        """The path holds real numbers, and both ends are legal for it."""
-        for end in self.support:
-            if math.isfinite(end):
-                check(end)
-        if not any(map(math.isfinite, self.support)):
-            check(self.quantile(0.5))
+        """Some of its draws are legal for the path; others are drawn again."""
+        _check_draws(self, check)
         return self
+
+    def below(self, value: float) -> float:
+        """The distribution function, from 0 to 1 over all real numbers."""
+        low, high = self.support
+        if not low < value < high:
+            return 0.0 if value <= low else 1.0
+        return min(max(self._below(value), 0.0), 1.0)
 
     @abstractmethod
     def _below(self, value: float) -> float:
-        """The distribution function."""
+        """The distribution function inside the support."""
 
 
 @dataclass(frozen=True, init=False)
@@ -305,6 +319,11 @@ class _Interval(Continuous):
     def support(self) -> tuple[float, float]:
         """Both ends."""
         return self.low, self.high
+
+    def checked(self, check: Check) -> Self:
+        """Both ends are legal for the path."""
+        check(self.low), check(self.high)
+        return self
 
     @property
     def _positive(self) -> bool:
@@ -344,18 +363,11 @@ class LogUniform(_Interval):
 
 
 @dataclass(frozen=True, init=False)
-class InverseLogUniform(_Interval):
-    """A positive real number x between `low` and `high`; log(1 / x) is uniform and grows with the share.
+class InverseLogUniform(LogUniform):
+    """A positive real number x between `low` and `high` such that log(1 / x) is uniform.
 
-    The distribution is that of `LogUniform`; what differs, as in W&B, is that quantiles run from the top.
+    Then log(x) is uniform too: this is `LogUniform` by the name that W&B's sweeps have for it.
     """
-
-    def quantile(self, share: float) -> float:
-        """Exponential, from `high` down."""
-        return self._within(math.exp(math.log(self.high) + share * (math.log(self.low) - math.log(self.high))))
-
-    def _below(self, value: float) -> float:
-        return (math.log(self.high) - math.log(value)) / (math.log(self.high) - math.log(self.low))
 
 
 @dataclass(frozen=True, init=False)
@@ -370,7 +382,7 @@ class Normal(Continuous):
 
     def quantile(self, share: float) -> float:
         """Of the normal distribution; both ends are cut off at 1e-9."""
-        return NormalDist(self.mean, self.std).inv_cdf(min(max(share, 1e-9), 1 - 1e-9))
+        return NormalDist(self.mean, self.std).inv_cdf(min(max(share, _TAIL), 1 - _TAIL))
 
     def _below(self, value: float) -> float:
         return NormalDist(self.mean, self.std).cdf(value)
@@ -380,10 +392,18 @@ class Normal(Continuous):
 class LogNormal(Normal):
     """A positive real number whose natural logarithm is normal with `mean` and `std`."""
 
+    def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
+        super().__init__(mean, std)
+        if max(abs(super(LogNormal, self).quantile(share)) for share in (0.0, 1.0)) > _MOST_EXPONENT:
+            raise ConfigError(
+                f"LogNormal: mean = {mean!r} and std = {std!r} are of the logarithm; e to the power of them is out of"
+                f" all bounds"
+            )
+
     @property
     def support(self) -> tuple[float, float]:
         """Above 0."""
-        return 5e-324, math.inf
+        return 0.0, math.inf
 
     def quantile(self, share: float) -> float:
         """Exponential of the normal distribution's."""
@@ -432,6 +452,8 @@ class Quantised(Domain):
             raise ConfigError(f"Quantised({of!r}): only a domain of real numbers can be quantised")
         object.__setattr__(self, "of", of)
         _set(self, step=step)
+        if max(map(abs, (of.quantile(0.0), of.quantile(1.0)))) / self.step > _MOST_STEPS:
+            raise ConfigError(f"Quantised: step = {step!r} is too fine for {of!r}; leave the steps out")
         if self._first > self._last:
             raise ConfigError(f"Quantised: no multiple of {step!r} lies in {of!r}")
 
@@ -441,33 +463,35 @@ class Quantised(Domain):
         return cls(domain_of_json(values["of"]), values["step"])
 
     @property
-    def values(self) -> tuple[Value, ...] | None:
+    def values(self) -> Sequence[Value] | None:
         """The multiples, if both ends are finite."""
         if not math.isfinite(self._first) or not math.isfinite(self._last):
             return None
-        return tuple(self._multiple(count) for count in range(int(self._first), int(self._last) + 1))
+        return _Multiples(self.step, range(int(self._first), int(self._last) + 1))
 
     def quantile(self, share: float) -> Value:
         """The multiple nearest to the quantile of what is quantised."""
-        count = round(self.of.quantile(share) / self.step)
-        return self._multiple(int(min(max(count, self._first), self._last)))
+        return _multiple(self.step, self._within(round(self.of.quantile(share) / self.step)))
 
     def share(self, value: Any) -> float | None:
-        """Of the value itself."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        """The middle of the part of the unit interval that leads to `value`."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value / self.step) <= _MOST_STEPS:
             return None
         count = round(value / self.step)
-        if abs(count * self.step - value) > 1e-9 * max(self.step, abs(value)):
+        first, last = (self._within(round(self.of.quantile(end) / self.step)) for end in (0.0, 1.0))
+        if not first <= count <= last or not math.isclose(_multiple(self.step, count), value, rel_tol=1e-9):
             return None
-        return self.of.share(value)
+        start = 0.0 if count == first else self.of.below((count - 0.5) * self.step)
+        end = 1.0 if count == last else self.of.below((count + 0.5) * self.step)
+        return (start + end) / 2
 
     def checked(self, check: Check) -> "Quantised":
-        """The multiples at both ends, or in the middle, are legal for the path."""
-        ends = [int(end) for end in (self._first, self._last) if math.isfinite(end)]
-        for count in ends:
-            check(self._multiple(count))
-        if not ends:
-            check(self.quantile(0.5))
+        """The first and the last multiple are legal for the path, or some of them where the ends are open."""
+        if isinstance(self.of, _Interval):
+            for count in (self._first, self._last):
+                check(_multiple(self.step, int(count)))
+        else:
+            _check_draws(self, check)
         return self
 
     @property
@@ -480,9 +504,22 @@ class Quantised(Domain):
         high = self.of.support[1] / self.step
         return math.floor(high + 1e-9) if math.isfinite(high) else high
 
-    def _multiple(self, count: int) -> int | float:
-        whole = self.step.is_integer()
-        return count * int(self.step) if whole else round(count * self.step, _DIGITS)
+    def _within(self, count: int) -> int:
+        return int(min(max(count, self._first), self._last))
+
+
+@dataclass(frozen=True)
+class _Multiples(Sequence[Value]):
+    """The multiples of a step as a list of which nothing is made before it is asked for."""
+
+    step: float
+    counts: range
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, place: Any) -> Any:
+        return _multiple(self.step, self.counts[place])
 
 
 def LinearGrid(low: float, high: float, points: int) -> Choice:
@@ -526,6 +563,24 @@ def _set(domain: Any, **values: Any) -> None:
     for name, value in values.items():
         object.__setattr__(domain, name, value)
     Setting.__post_init__(domain)
+
+
+def _check_draws(domain: Domain, check: Check) -> None:
+    """Raise what `check` says of the median, unless it accepts that or another draw."""
+    refusals: list[ConfigError] = []
+    for share in _PROBES:
+        try:
+            check(domain.quantile(share))
+        except ConfigError as error:
+            refusals.append(error)
+        else:
+            return
+    raise refusals[0]
+
+
+def _multiple(step: float, count: int) -> int | float:
+    """The number nearest to the product of what `step` says in decimals, without its binary rounding."""
+    return count * int(step) if step.is_integer() else float(Decimal(repr(step)) * count)
 
 
 def _frozen(value: Any) -> Any:

@@ -169,15 +169,18 @@ class Hyperband(Scheduler):
 
 @dataclass(frozen=True, kw_only=True)
 class HyperbandStopping(Scheduler):
-    """W&B's ``early_terminate: hyperband``: at fixed epochs, a trial outside the best ``1 / reduction`` is stopped.
+    """W&B's ``early_terminate: hyperband``: whoever is outside the best ``1 / reduction`` of a rung is stopped.
 
-    Nothing waits. `strict` holds the fraction for the trials at each rung; otherwise a trial goes on while it would be
-    among the best ``1 / reduction`` of those that came so far, ties included.
+    Nothing waits. Of the `n` values at the last rung behind a trial, in order and the best first, that at the place
+    ``int(n / reduction)``, from 0, is the threshold; a trial is stopped if it is worse. It is looked at again with
+    every report, for the threshold may have risen since.
     """
 
     rungs: tuple[int, ...] = bounded((3,), minimum=1)
+    """Epochs at which values are put in order."""
     reduction: float = bounded(3.0, above=1)
     strict: bool = True
+    """Compare the trial's value at the rung; if False, its best so far, which lets more of them go on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -201,7 +204,8 @@ class MedianStopping(Scheduler):
 class PASHA(Scheduler):
     """ASHA with a budget that grows only while the ranking of the two topmost rungs is not stable (Bohdal et al. 2023).
 
-    arXiv:2207.06940. Trials that reach the present topmost rung are stopped there.
+    arXiv:2207.06940. Trials at the present topmost rung wait there: they go on when the budget grows, and otherwise are
+    stopped at the end of the search.
     """
 
     grace_epochs: int = bounded(1, minimum=1)
