@@ -1,4 +1,4 @@
-"""Send a search's record to MLflow and W&B; the driver runs this beside itself, and anybody may run it later.
+"""Send a search's record to MLflow, W&B and Optuna; the driver runs this beside itself, and anybody may run it later.
 
     python -m experiments.sync SEARCH [--storage DIR] [--tracking-uri URI] [--wandb online|offline|off]
 

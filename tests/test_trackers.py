@@ -1,10 +1,12 @@
-"""Trackers: whatever is sent again, interrupted or late, MLflow and W&B hold each trial once and each point once."""
+"""Trackers: whatever is sent again, interrupted or late, each of them holds each trial once and each point once."""
 
 import threading
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from optuna import load_study
+from optuna.storages import RDBStorage
 from PIL import Image
 
 from experiments.paths import storage_paths
@@ -53,6 +55,26 @@ class Site:
             )
             for run in runs
         }
+
+    def optuna(self, study_name: str = "backbone_ablation"):
+        """The study's trials by ours."""
+        storage = RDBStorage(self.storage.optuna_uri)
+        try:
+            study = load_study(study_name=study_name, storage=storage)
+            trials = study.trials
+            assert [trial.user_attrs["trial_id"] for trial in trials] == [f"t{at:04d}" for at in range(len(trials))]
+            return {trial.user_attrs["trial_id"]: trial for trial in trials}
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+    def points(self, name: str):
+        """The objective by epoch of each trial, as a tracker has it."""
+        if name == "mlflow":
+            return self.mlflow()[2]
+        if name == "wandb":
+            return {trial: points for trial, (points, _, _) in self.wandb().items()}
+        return {trial_id: list(trial.intermediate_values.items()) for trial_id, trial in self.optuna().items()}
 
 
 @pytest.fixture(scope="module")
@@ -173,10 +195,7 @@ def test_tracker_that_fails_for_a_while_is_begun_again_and_misses_nothing(name, 
     gone.set()
     projection.join(60)
     assert projection.done and projection.state.error is None
-    if name == "mlflow":
-        assert site.mlflow()[2] == {"t0000": [(1, 0.3), (2, 0.4)]}
-    else:
-        assert site.wandb()["t0000"][0] == [(1, 0.3), (2, 0.4)]
+    assert site.points(name) == {"t0000": [(1, 0.3), (2, 0.4)]}
 
 
 def test_server_that_stays_away_is_told_and_its_rest_can_be_sent_later(tmp_path, capsys):

@@ -99,7 +99,25 @@ def trial_summary(trial: TrialState, search: SearchState) -> dict[str, Any]:
     best = trial.best(search.metric, search.mode)
     return {
         "stop_reason": trial.stop_reason or "",
+        "stop_detail": trial.detail or "",
+        "hardware": trial.hardware or "",
         "status": trial.status,
         "epochs": trial.epochs,
         **{f"best/{name}": value for name, value in best.items()},
     }
+
+
+def cell_name(trial: TrialState) -> str:
+    """The searched values in a line."""
+    return " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in trial.values.items()) or "base"
+
+
+def suggestion(trial: TrialState) -> dict[str, str]:
+    """Why a trial was suggested: by what, and all that the searcher says."""
+    return {"suggested_by": str(trial.why.get("by", "")), "suggested": json.dumps(trial.why)}
+
+
+def rung_metrics(event: Event) -> dict[str, float]:
+    """Where an event's decision has placed the trial among the others, as metrics; empty if they were not compared."""
+    decision = event.get("decision") or {}
+    return {f"rung_{name}": float(decision[name]) for name in ("rank", "compared", "threshold") if name in decision}

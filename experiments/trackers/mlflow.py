@@ -6,7 +6,15 @@ from typing import Any
 
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
-from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, end_of
+from experiments.trackers.base import (
+    Tracker,
+    TrackerSettings,
+    TrackerState,
+    cell_name,
+    end_of,
+    rung_metrics,
+    suggestion,
+)
 from experiments.trackers.registry import register_best
 
 _RUN_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
@@ -30,14 +38,18 @@ class MlflowTracker(Tracker):
         self._experiment = ""
         self._known: dict[str, Any] = {}
         self._sent_epoch: dict[str, int] = {}
+        self._hardware: dict[str, str] = {}
         self._uploads: dict[str, TrialState] = {}
+        self._trains = True
 
     def apply(self, event: Event, search: SearchState) -> None:
         """Send one event."""
         if event["kind"] == "search":
+            self._trains = search.task == "train"
             self._open_search(event)
         elif event["kind"] == "session":
             self._revive(self.state.parent_run_id)
+            self._revive_paused(search)
         elif event.get("trial") and event["trial"] not in self.state.complete:
             self._apply_trial(event, search)
 
@@ -45,7 +57,7 @@ class MlflowTracker(Tracker):
         """Upload the artifacts of ended trials whose files are there."""
         for trial_id, trial in list(self._uploads.items()):
             folder = self.settings.search.trial(trial_id)
-            if not (final or trial.status == "failed" or (folder / "model.pt").exists()):
+            if self._trains and not (final or trial.status == "failed" or (folder / "model.pt").exists()):
                 continue
             self._upload(self.state.run_ids[trial_id], [folder / name for name in _ARTIFACTS])
             self.state.complete.append(trial_id)
@@ -61,6 +73,8 @@ class MlflowTracker(Tracker):
             self._open_trial(trial, search, event["time"])
         elif event["kind"] == "result" and event["epoch"] > self._sent_epoch.get(trial.trial_id, -1):
             self._log(self.state.run_ids[trial.trial_id], event)
+        elif event["kind"] in ("promoted", "ended") and (compared := rung_metrics(event)):
+            self._log_metrics(self.state.run_ids[trial.trial_id], compared, event["time"], trial.epochs)
         if end_of(event):
             self._end_trial(trial, search, event["time"])
 
@@ -71,6 +85,7 @@ class MlflowTracker(Tracker):
         if parent is None:
             tags = {"search_id": header["search_id"], "question": header["declaration"]["question"]}
             tags |= {"declaration": header["digest"], "data": header["data"]["digest"], "satdet.role": "search"}
+            tags |= {kind: header["declaration"][kind]["kind"] for kind in ("searcher", "scheduler")}
             parent = self._create(header["declaration"]["name"], tags, header["time"])
             self._client.log_dict(parent.info.run_id, header["declaration"], "declaration.json")
         self.state.parent_run_id = parent.info.run_id
@@ -80,8 +95,8 @@ class MlflowTracker(Tracker):
         if run is None:
             tags = {"search_id": search.search_id, "trial_id": trial.trial_id, "seed": str(trial.seed)}
             tags |= {"mlflow.parentRunId": str(self.state.parent_run_id), "satdet.role": "trial"}
-            tags |= {"cell": _cell_name(trial), "stop_reason": ""}
-            run = self._create(f"{trial.trial_id} {_cell_name(trial)}", tags, time)
+            tags |= {"cell": cell_name(trial), "stop_reason": "", **suggestion(trial)}
+            run = self._create(f"{trial.trial_id} {cell_name(trial)}", tags, time)
             self._log_params(run.info.run_id, {**trial.config, "seed": trial.seed})
             self._known[trial.trial_id] = run
         self.state.run_ids[trial.trial_id] = run.info.run_id
@@ -90,12 +105,19 @@ class MlflowTracker(Tracker):
             self._revive(run.info.run_id)
 
     def _log(self, run_id: str, event: Event) -> None:
+        if (hardware := event.get("hardware")) and hardware != self._hardware.get(run_id):
+            self._client.set_tag(run_id, "hardware", hardware)
+            self._hardware[run_id] = hardware
+        values = {**event["metrics"], **rung_metrics(event), "epoch": float(event["epoch"])}
+        self._log_metrics(run_id, values, event["time"], event["epoch"])
+        self._sent_epoch[event["trial"]] = event["epoch"]
+
+    def _log_metrics(self, run_id: str, values: dict[str, float], time: float, epoch: int) -> None:
+        """A point that the server has already, with its time and step, is the same point."""
         from mlflow.entities import Metric
 
-        stamp = _milliseconds(event["time"])
-        values = {**event["metrics"], "epoch": float(event["epoch"])}
-        self._client.log_batch(run_id, [Metric(name, value, stamp, event["epoch"]) for name, value in values.items()])
-        self._sent_epoch[event["trial"]] = event["epoch"]
+        stamp = _milliseconds(time)
+        self._client.log_batch(run_id, [Metric(name, value, stamp, epoch) for name, value in values.items()])
 
     def _end_trial(self, trial: TrialState, search: SearchState, time: float) -> None:
         from mlflow.entities import Metric, RunTag
@@ -105,8 +127,8 @@ class MlflowTracker(Tracker):
             self._open_trial(trial, search, time)
             run_id = self.state.run_ids[trial.trial_id]
         tags = [RunTag("stop_reason", trial.stop_reason or ""), RunTag("status", trial.status)]
-        if trial.error:
-            tags.append(RunTag("error", trial.error))
+        more = {"error": trial.error, "stop_detail": trial.detail}
+        tags += [RunTag(name, value) for name, value in more.items() if value]
         best = trial.best(search.metric, search.mode)
         stamp = _milliseconds(time)
         self._client.log_batch(run_id, [Metric(f"best/{k}", v, stamp, trial.epochs) for k, v in best.items()], (), tags)
@@ -122,7 +144,7 @@ class MlflowTracker(Tracker):
             best = ranking[0].best(search.metric, search.mode)[search.metric]
             self._client.set_tag(parent, "best_trial", ranking[0].trial_id)
             self._client.log_metric(parent, f"best/{search.metric}", best, stamp, len(search.trials))
-            if search.status == "finished":
+            if search.status == "finished" and self._trains:
                 self._register(ranking[0], search)
         for trial in search.open_trials():
             if trial.trial_id in self.state.run_ids:
@@ -140,6 +162,12 @@ class MlflowTracker(Tracker):
         version = register_best(self._client, name, self.state.run_ids[trial.trial_id], model, tags)
         self._client.set_tag(parent, "registered_version", version)
         self._client.set_tag(parent, _REGISTERED, trial.trial_id)
+
+    def _revive_paused(self, search: SearchState) -> None:
+        """A trial that waits for others belongs to the search at work, though nothing of its own will start now."""
+        for trial in search.open_trials():
+            if trial.status == "paused" and trial.trial_id in self.state.run_ids:
+                self._revive(self.state.run_ids[trial.trial_id])
 
     def _revive(self, run_id: str | None) -> None:
         if run_id is not None and self._client.get_run(run_id).info.status != "RUNNING":
@@ -178,10 +206,6 @@ class MlflowTracker(Tracker):
         for file in files:
             if file.exists():
                 self._client.log_artifact(run_id, str(file))
-
-
-def _cell_name(trial: TrialState) -> str:
-    return " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in trial.values.items()) or "base"
 
 
 def _milliseconds(seconds: float) -> int:

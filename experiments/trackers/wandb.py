@@ -7,7 +7,15 @@ from typing import Any
 
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
-from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, end_of, trial_summary
+from experiments.trackers.base import (
+    Tracker,
+    TrackerSettings,
+    TrackerState,
+    end_of,
+    rung_metrics,
+    suggestion,
+    trial_summary,
+)
 
 PROJECT = "satdet"
 
@@ -45,10 +53,11 @@ class WandbTracker(Tracker):
         trial = search.trials[event["trial"]]
         if trial.trial_id not in self._runs and event["kind"] in ("started", "result", "ended"):
             self._runs[trial.trial_id] = self._open(trial, search)
-        if event["kind"] == "result":
-            run = self._runs[trial.trial_id]
-            if event["epoch"] >= run.starting_step:
-                run.log({**event["metrics"], "epoch": event["epoch"]}, step=event["epoch"])
+        run = self._runs.get(trial.trial_id)
+        if run is not None and event["kind"] == "result" and event["epoch"] >= run.starting_step:
+            run.log({**event["metrics"], **rung_metrics(event), "epoch": event["epoch"]}, step=event["epoch"])
+        elif run is not None and rung_metrics(event) and trial.epochs >= run.starting_step:
+            run.log(rung_metrics(event), step=trial.epochs)
         if end_of(event):
             self._end(trial, search)
 
@@ -68,7 +77,13 @@ class WandbTracker(Tracker):
             name=f"{trial.trial_id} " + " ".join(str(value) for value in trial.values.values()),
             group=name,
             job_type="trial",
-            config={**trial.config, "seed": trial.seed, "search_id": search.search_id, "trial_id": trial.trial_id},
+            config={
+                **trial.config,
+                "seed": trial.seed,
+                "search_id": search.search_id,
+                "trial_id": trial.trial_id,
+                **suggestion(trial),
+            },
             dir=str(self.settings.storage.root),
             mode="online" if self.settings.wandb == "online" else "offline",
             resume="allow",
