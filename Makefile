@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 STORAGE ?= runs
 BIN := .venv/bin
 
-.PHONY: env demo test check format ui lock proofs clean
+.PHONY: env demo test check format ui lock proofs smokes curves replay clean
 
 env: .venv/.ready
 
@@ -41,6 +41,17 @@ proofs: env
 	$(BIN)/python -m benchmarks.from_scratch --data $(STORAGE)/data --model $(STORAGE)/from_scratch.pt
 	$(BIN)/python -m benchmarks.nms_grid --data $(STORAGE)/data --checkpoint $(STORAGE)/from_scratch.pt
 	$(BIN)/python -m benchmarks.detector_pictures --data $(STORAGE)/data --checkpoint $(STORAGE)/from_scratch.pt
+
+# Every declared experiment as a newcomer would try it, and the table of them all.
+smokes: env
+	$(BIN)/python -m benchmarks.smokes --storage $(STORAGE)
+
+# Real trainings, recorded epoch by epoch; an interrupted recording goes on where it was.
+curves: env
+	$(BIN)/python -m benchmarks.learning_curves
+
+replay: env
+	$(BIN)/python -m benchmarks.replay
 
 # Resolve the newest versions that pyproject.toml allows, for all platforms and Python versions at once.
 lock: env

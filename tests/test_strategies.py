@@ -99,8 +99,10 @@ def test_fragments_and_conditions_reach_the_trial(brackets):
         assert trial["config"]["training.ema_decay"] == (0.9 if averaged else None)
         assert ("optimizer.weight_decay" in trial["values"]) == averaged
         assert trial["values"]["optimizer.learning_rate"] <= 9e-3
-        model = open_model(brackets.search / "trials" / trial["id"] / files.MODEL)
-        assert model.config.optimizer.learning_rate == trial["values"]["optimizer.learning_rate"]
+        assert trial["checkpoint"] or trial["stop_reason"] == "hyperband"  # its only epoch's may have been lost
+        if trial["checkpoint"]:
+            model = open_model(Path(trial["checkpoint"]))
+            assert model.config.optimizer.learning_rate == trial["values"]["optimizer.learning_rate"]
 
 
 def test_a_promoted_trial_is_one_run_with_every_epoch_once(brackets):
