@@ -156,7 +156,7 @@ def _run_trials(
     experiment, given = plan.experiment, plan.resources
     objective = experiment.objective
     scheduler = DecidingScheduler(
-        build_scheduler(experiment.scheduler, objective.mode, plan.epochs),
+        lambda: build_scheduler(experiment.scheduler, objective.mode, plan.epochs),
         build_epoch_stoppers(experiment.stoppers, objective),
         objective.metric,
         type(experiment.scheduler).__name__.lower(),

@@ -163,7 +163,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
             why=suggestion.why,
             skipped=len(suggestion.skipped),
         )
-        self._scheduler.added(trial_id, spared=suggestion.why.get("by") == "confirm")
+        self._scheduler.added(trial_id, suggestion.why)
         return self._live.trial(trial_id)
 
 

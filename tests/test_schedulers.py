@@ -123,7 +123,7 @@ class Session:
         self.live.note("session", host="h", process=1)
         objective = experiment.objective
         self.scheduler = DecidingScheduler(
-            build_scheduler(experiment.scheduler, objective.mode, EPOCHS),
+            lambda: build_scheduler(experiment.scheduler, objective.mode, EPOCHS),
             build_epoch_stoppers(experiment.stoppers, objective),
             objective.metric,
             "scheduler",
@@ -249,14 +249,14 @@ def test_paused_trials_give_their_place_to_others(tmp_path, monkeypatch):
 def scheduler_of(settings, stoppers=()):
     objective = Maximise("map_50")
     return DecidingScheduler(
-        build_scheduler(settings, "max", EPOCHS), build_epoch_stoppers(stoppers, objective), "map_50", "asha"
+        lambda: build_scheduler(settings, "max", EPOCHS), build_epoch_stoppers(stoppers, objective), "map_50", "asha"
     )
 
 
 def test_an_epoch_reported_again_is_not_decided_again():
     scheduler = scheduler_of(ASHA(grace_epochs=1, reduction=2))
     for name, value in (("t0000", 0.9), ("t0001", 0.8)):
-        scheduler.added(name, spared=False)
+        scheduler.added(name, {})
         result = {"epoch": 1, "map_50": value, "stop_reason": ""}
         first = scheduler.on_trial_result(None, FakeTrial("trial", name), result)
     assert first == "STOP"
@@ -267,7 +267,7 @@ def test_an_epoch_reported_again_is_not_decided_again():
 def test_an_epoch_without_an_evaluation_is_decided_on_only_by_its_loss():
     scheduler = scheduler_of(ASHA(grace_epochs=1, reduction=2), (Plateau(epochs=2, grace_epochs=0), Divergence()))
     for name in ("t0000", "t0001"):
-        scheduler.added(name, spared=False)
+        scheduler.added(name, {})
     metrics = {"map_50": 0.0, "seconds_evaluation": 0.0, "stop_reason": ""}
     for epoch in (1, 2, 3):
         for name in ("t0000", "t0001"):
@@ -282,7 +282,7 @@ def test_an_epoch_without_an_evaluation_is_decided_on_only_by_its_loss():
 def test_legs_of_a_trial_in_ray_are_one_trial_of_ours():
     scheduler = scheduler_of(Hyperband(reduction=3, min_epochs=1))
     for number in range(9):
-        scheduler.added(f"t{number:04d}", spared=False)
+        scheduler.added(f"t{number:04d}", {})
         result = {"epoch": 1, "map_50": number / 10, "stop_reason": ""}
         assert scheduler.on_trial_result(None, FakeTrial("trial", f"t{number:04d}"), result) == "STOP"
         scheduler.on_trial_complete(None, FakeTrial("trial", f"t{number:04d}"), result | {"done": True})
@@ -290,3 +290,16 @@ def test_legs_of_a_trial_in_ray_are_one_trial_of_ours():
     assert [each.trial_id for each in released if each.verdict.reason is None] == ["t0008", "t0007", "t0006"]
     leg = FakeTrial("trial", "t0008-2")
     assert scheduler.on_trial_result(None, leg, {"epoch": 2, "map_50": 0.9, "stop_reason": ""}) == "CONTINUE"
+
+
+def test_parts_of_a_divided_search_are_not_compared_with_each_other():
+    scheduler = scheduler_of(ASHA(grace_epochs=1, reduction=2))
+    decisions = {}
+    for number, (part, value) in enumerate([(0, 0.9), (1, 0.2), (0, 0.8), (1, 0.1), (1, 0.3)]):
+        name = f"t{number:04d}"
+        scheduler.added(name, {"by": "random", "part": part})
+        result = {"epoch": 1, "map_50": value, "stop_reason": ""}
+        decisions[part, value] = scheduler.on_trial_result(None, FakeTrial("trial", name), result)
+    assert decisions == {
+        (0, 0.9): "CONTINUE", (0, 0.8): "STOP", (1, 0.2): "CONTINUE", (1, 0.1): "STOP", (1, 0.3): "CONTINUE",
+    }  # fmt: skip

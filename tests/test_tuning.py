@@ -39,7 +39,7 @@ def live(tmp_path):
 
 
 def deciding(settings=EXPERIMENT.scheduler):
-    return DecidingScheduler(build_scheduler(settings, "max", 60), (), "map_50", "asha")
+    return DecidingScheduler(lambda: build_scheduler(settings, "max", 60), (), "map_50", "asha")
 
 
 def searching(live, monkeypatch, limit=12, concurrency=2):

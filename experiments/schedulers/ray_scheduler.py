@@ -1,6 +1,6 @@
 """How a scheduler and the stoppers decide inside Ray Tune, and how they get back their memory on a resume."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,9 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
 
     Parameters
     ----------
-    core : SchedulerCore
+    build : callable
+        Makes a scheduler with an empty memory: one for each part of a divided search, whose trials are compared with
+        each other and with no others.
     stoppers : sequence of EpochStopper
         The first that would stop a trial does.
     metric : str
@@ -76,13 +78,16 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
         Stop reason of a trial that the scheduler stops.
     """
 
-    def __init__(self, core: SchedulerCore, stoppers: Sequence[EpochStopper], metric: str, name: str) -> None:
+    def __init__(
+        self, build: Callable[[], SchedulerCore], stoppers: Sequence[EpochStopper], metric: str, name: str
+    ) -> None:
         super().__init__()
-        self._core = core
+        self._build = build
+        self._cores: dict[int, SchedulerCore] = {}
+        self._core_of: dict[str, SchedulerCore] = {}
         self._stoppers = stoppers
         self._metric = metric
         self._name = name
-        self._spared: set[str] = set()
         self._over: set[str] = set()
         self._epochs: dict[str, int] = {}
         self._values: dict[str, float] = {}
@@ -94,7 +99,7 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
         for event in events:
             match event["kind"]:
                 case "suggested":
-                    self.added(event["trial"], spared=event.get("why", {}).get("by") == "confirm")
+                    self.added(event["trial"], event.get("why", {}))
                 case "result":
                     self._replay_result(event)
                 case "promoted":
@@ -104,12 +109,15 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
                 case "ended":
                     self._ended(event["trial"], failed=event["end"]["status"] == "failed")
 
-    def added(self, trial_id: str, *, spared: bool) -> None:
-        """A trial was suggested; one that is `spared` is never shown to the scheduler."""
-        if spared:
-            self._spared.add(trial_id)
-        else:
-            self._core.add(trial_id)
+    def added(self, trial_id: str, why: Mapping[str, Any]) -> None:
+        """A trial was suggested; one that confirms what the search has found is never shown to the scheduler."""
+        if why.get("by") == "confirm":
+            return
+        part = int(why.get("part", 0))
+        if part not in self._cores:
+            self._cores[part] = self._build()
+        self._core_of[trial_id] = self._cores[part]
+        self._cores[part].add(trial_id)
 
     def release(self, *, no_more: bool) -> list[Released]:
         """The paused trials that go on or end now, in the order in which they must be recorded."""
@@ -163,9 +171,10 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
             if stop is not None:
                 self._ended(trial_id, failed=False)
                 return Verdict(Decision(action="stop", why=stop.why), "stopper", stop.reason)
-        if trial_id in self._spared or not evaluated:
+        core = self._core_of.get(trial_id)
+        if core is None or not evaluated:
             return Verdict(CONTINUE)
-        verdict = self._verdict(self._core.result(trial_id, epoch, float(metrics[self._metric])))
+        verdict = self._verdict(core.result(trial_id, epoch, float(metrics[self._metric])))
         if verdict.reason is not None:
             self._over.add(trial_id)
         return verdict
@@ -182,9 +191,10 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
         if trial_id in self._over:
             return
         self._over.add(trial_id)
-        if trial_id not in self._spared:
+        core = self._core_of.get(trial_id)
+        if core is not None:
             value = None if failed else self._values.get(trial_id)
-            self._core.ended(trial_id, self._epochs.get(trial_id, 0), value)
+            core.ended(trial_id, self._epochs.get(trial_id, 0), value)
 
     def _replay_result(self, event: Event) -> None:
         """As `on_trial_result` or `on_trial_complete` had it; the record, not the replay, says what came of it."""
@@ -201,5 +211,6 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
         self._released.pop(event["trial"], None)
 
     def _take_released(self, *, no_more: bool) -> None:
-        for trial_id, decision in self._core.release(no_more=no_more):
-            self._released[trial_id] = Released(trial_id, self._verdict(decision), no_more)
+        for core in self._cores.values():
+            for trial_id, decision in core.release(no_more=no_more):
+                self._released[trial_id] = Released(trial_id, self._verdict(decision), no_more)
