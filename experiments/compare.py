@@ -32,6 +32,8 @@ class Row:
 
     search: str
     cell: str
+    values: Mapping[str, Any]
+    """The searched values by path; a path that does not count in the cell is not among them."""
     seeds: int
     mean: float | None
     spread: float | None
@@ -84,10 +86,12 @@ def render(summaries: Sequence[Summary], style: str, by: str | None = None) -> s
         return json.dumps([vars(row) for row in rows], indent=1) + "\n"
     others = [name for name, _ in summaries[0]["objectives"][1:]]
     front = ["Pareto front"] if others else []
-    heading = ["cell", metric, "± seeds", f"best {metric}", *others, *front, "seeds", "epochs", "time", "outcome"]
+    paths = list(dict.fromkeys(path for row in rows for path in row.values))
+    names = paths if style == "csv" else short_names(paths)
+    heading = [*names, metric, "± seeds", f"best {metric}", *others, *front, "seeds", "epochs", "time", "outcome"]
     if len(summaries) > 1:
         heading.insert(0, "search")
-    lines = [[*([row.search] if len(summaries) > 1 else []), *_cells(row)] for row in rows]
+    lines = [[*([row.search] if len(summaries) > 1 else []), *_cells(row, paths)] for row in rows]
     if style == "table":
         status = "; ".join(f"{each['search']}: {each['status']} in {clock(each['seconds'])}" for each in summaries)
         return f"{status}\n\n{_aligned(heading, lines)}"
@@ -152,6 +156,7 @@ def _row(summary: Summary, cell: str, trials: Sequence[Mapping[str, Any]]) -> Ro
     return Row(
         search=summary["search"],
         cell=cell,
+        values=trials[0]["values"],
         seeds=len(trials),
         mean=statistics.fmean(values) if values else None,
         spread=statistics.stdev(values) if len(values) > 1 else None,
@@ -167,11 +172,18 @@ def _row(summary: Summary, cell: str, trials: Sequence[Mapping[str, Any]]) -> Ro
     )
 
 
-def _cells(row: Row) -> list[str]:
+def short_names(paths: Sequence[str]) -> list[str]:
+    """The last parts of paths, where they are different."""
+    tails = [path.rpartition(".")[2] for path in paths]
+    return [tail if tails.count(tail) == 1 else path for path, tail in zip(paths, tails, strict=True)]
+
+
+def _cells(row: Row, paths: Sequence[str]) -> list[str]:
+    values = [value_text(row.values[path]) if path in row.values else "" for path in paths]
     figures = ["-" if value is None else f"{value:.4f}" for value in (row.mean, row.spread, row.best)]
     others = [f"{value:.4g}" for value in row.others]
     front = ["on it" if row.front else ""] if row.others else []
-    return [row.cell, *figures, *others, *front, str(row.seeds), f"{row.epochs:g}", clock(row.seconds), row.outcome]
+    return [*values, *figures, *others, *front, str(row.seeds), f"{row.epochs:g}", clock(row.seconds), row.outcome]
 
 
 def _aligned(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

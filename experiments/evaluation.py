@@ -85,7 +85,7 @@ def checkpoint_option(experiment: Experiment, options: RunOptions, storage: Stor
     if not options.smoke:
         raise UsageError(f"{experiment.name} measures a model: name it with --checkpoint FILE or --best-of SEARCH")
     training = model_for_smoke(experiment)
-    if training.name not in storage.searches():
+    if training.name not in storage.searches() or options.fresh:
         sys.stderr.write(f"{experiment.name} measures a model; training a small one first\n")
     return replace(options, checkpoint=str(_trained(training, options, storage)))
 
@@ -93,9 +93,11 @@ def checkpoint_option(experiment: Experiment, options: RunOptions, storage: Stor
 def _trained(training: Experiment, options: RunOptions, storage: StoragePaths) -> Path:
     from experiments.search import run_declared
 
-    begun = training.name in storage.searches()
-    plain = replace(options, smoke=None, values=None, seeds=None, trials=None, resume=begun, fresh=False, experiment="")
-    run_declared(training, plain)
+    begun = training.name in storage.searches() and not options.fresh
+    own = {"smoke": None, "values": None, "seeds": None, "trials": None, "searcher": None, "scheduler": None}
+    summary = run_declared(training, replace(options, **own, resume=begun, experiment=training.name))
+    if summary["status"] == "interrupted":
+        raise KeyboardInterrupt
     return best_checkpoint(storage, training.name)
 
 
