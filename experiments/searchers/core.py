@@ -15,7 +15,11 @@ from typing import Any, Literal
 from satdet.config import ConfigError
 from search_spaces.declare import Experiment, Parameter, Skipped, Value
 
-_MOST_REDRAWS = 1000
+MOST_REDRAWS = 1000
+"""Draws of one trial; if none of them can run, none ever will."""
+
+
+State = Literal["running", "complete", "pruned", "failed"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Observation:
 
     number: int
     values: Mapping[str, Any]
-    state: Literal["running", "complete", "pruned", "failed"]
+    state: State
     curve: tuple[tuple[int, tuple[float, ...]], ...]
     best: tuple[float, ...] | None
     why: Mapping[str, Any]
@@ -126,7 +130,9 @@ class SampledSearcher(Searcher):
         if point >= len(self.experiment.first) and not self.independent(point):
             return None
         found = self.suggest(number - seed, lambda: ())
-        return found and Suggestion(found.values, seed, found.why, found.skipped)
+        if found is None or not seed:
+            return found
+        return Suggestion(found.values, seed, {"by": "repeat", "of": number - seed})
 
     @abstractmethod
     def independent(self, point: int) -> bool:
@@ -156,13 +162,13 @@ class SampledSearcher(Searcher):
 
     def _legal(self, point: int, history: History) -> Suggestion:
         skipped: list[Skipped] = []
-        for attempt in range(_MOST_REDRAWS):
+        for attempt in range(MOST_REDRAWS):
             values, why = self.draw(point, attempt, history)
             reason = self.space.refusal(self.experiment.base, values)
             if reason is None:
                 return Suggestion(values, 0, why, tuple(skipped))
             skipped.append(Skipped(values, reason))
         raise ConfigError(
-            f"{self.experiment.name}: {_MOST_REDRAWS} draws of trial {point} cannot run;"
+            f"{self.experiment.name}: {MOST_REDRAWS} draws of trial {point} cannot run;"
             f" the last, {skipped[-1].values}: {skipped[-1].reason}"
         )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from cmaes import CMA
 
-from experiments.searchers.core import History, Observation, SampledSearcher
+from experiments.searchers.core import MOST_REDRAWS, History, Observation, SampledSearcher
 from search_spaces.declare import CMAES, Experiment, Parameter, Value
 
 
@@ -23,26 +23,30 @@ class CMAESSearcher(SampledSearcher):
         super().__init__(experiment)
         self._settings = settings
         self._names = [parameter.name for parameter in self.searched]
-        self._population = int(self._start().population_size)
+        self._unchanged = self._start()
+        self._population = int(self._unchanged.population_size)
+        self._first: list[Any] = []
 
     def independent(self, point: int) -> bool:
         """The first generation."""
-        return point < self._population
+        return self._place(point) < self._population
 
     def draw(self, point: int, attempt: int, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
         """The next point of the present generation."""
+        if self.independent(point):
+            ask = self._first_ask(self._place(point)) + attempt
+            return self._values(self._asked(ask)), {"by": "random", "generation": 0, "ask": ask}
         trials = list(history())
         cma = self._start()
         generation, closing = 0, None
         while True:
-            members = [each for each in trials if each.why.get("generation") == generation]
-            asked = max((int(each.why["ask"]) for each in members), default=-1) + 1
+            asks = {each.number: int(each.why["ask"]) for each in trials if each.why.get("generation") == generation}
+            asked = max(asks.values(), default=-1) + 1
             drawn = [cma.ask() for _ in range(asked)]
-            told = self._closing(trials, members, generation)
+            told = self._closing(trials, list(asks), generation)
             if told is None:
                 break
-            places = {each.number: int(each.why["ask"]) for each in members}
-            cma.tell([(drawn[places[number]], self._cost(trials, number)) for number in told])
+            cma.tell([(drawn[asks[number]], self._cost(trials, number)) for number in told])
             generation, closing = generation + 1, told
         for _ in range(attempt):
             cma.ask()
@@ -54,6 +58,27 @@ class CMAESSearcher(SampledSearcher):
         if generation and not asked:
             why["told"] = closing
         return self._values(cma.ask()), why
+
+    def _place(self, point: int) -> int:
+        """Among the points that are drawn."""
+        return point - len(self.experiment.first)
+
+    def _first_ask(self, place: int) -> int:
+        """The first draw that the points before have left, in the first generation."""
+        ask = 0
+        for _ in range(place):
+            asks = range(ask, ask + MOST_REDRAWS)
+            ask = next(filter(self._can_run, asks), asks[-1]) + 1
+        return ask
+
+    def _can_run(self, ask: int) -> bool:
+        return self.space.refusal(self.experiment.base, self._values(self._asked(ask))) is None
+
+    def _asked(self, ask: int) -> Any:
+        """A draw of the first generation."""
+        while ask >= len(self._first):
+            self._first.append(self._unchanged.ask())
+        return self._first[ask]
 
     def _start(self) -> Any:
         dimensions = max(1, len(self._names))
@@ -73,14 +98,12 @@ class CMAESSearcher(SampledSearcher):
 
         return self.space.resolve(self.experiment.base, choose)
 
-    def _closing(
-        self, trials: Sequence[Observation], members: Sequence[Observation], generation: int
-    ) -> list[int] | None:
+    def _closing(self, trials: Sequence[Observation], members: Sequence[int], generation: int) -> list[int] | None:
         """The trials with which a generation was told, or can be told now; None while too few have ended."""
         following = [each for each in trials if each.why.get("generation") == generation + 1]
         if following:
             return list(min(following, key=lambda each: each.number).why["told"])
-        ended = [each.number for each in members if self._ended(trials, each.number)]
+        ended = [number for number in members if self._ended(trials, number)]
         return sorted(ended)[: self._population] if len(ended) >= self._population else None
 
     def _ended(self, trials: Sequence[Observation], number: int) -> bool:

@@ -4,11 +4,13 @@ For each suggestion a study is built from the history, and a sampler from the se
 milliseconds, and in return no sampler has a state that a resume could lose.
 """
 
+import dataclasses
 import hashlib
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -17,7 +19,8 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from experiments.searchers.core import History, Observation, SampledSearcher
+from experiments.searchers.core import History, Observation, SampledSearcher, State
+from satdet.config import flatten
 from search_spaces.declare import (
     BOHB,
     GP,
@@ -38,6 +41,7 @@ _STATES = {
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+_MOST_ASKS = 20
 _GENERATION = NSGAIISampler._get_generation_key()
 
 
@@ -51,11 +55,12 @@ class Coordinate:
     def __init__(self, parameter: Parameter) -> None:
         self.name = parameter.name
         self._domain = domain = parameter.domain
+        self._values = domain.values or ()
         self.distribution: BaseDistribution
         if isinstance(domain, Choice | Permutation | Fragments):
-            self.distribution = CategoricalDistribution(list(range(len(domain.values or ()))))
+            self.distribution = CategoricalDistribution(list(range(len(self._values))))
         elif isinstance(domain, IntUniform):
-            self.distribution = IntDistribution(0, len(domain.values or ()) - 1)
+            self.distribution = IntDistribution(0, len(self._values) - 1)
         else:
             self.distribution = FloatDistribution(0.0, 1.0)
 
@@ -64,15 +69,15 @@ class Coordinate:
         share = self._domain.share(value)
         if share is None or isinstance(self.distribution, FloatDistribution):
             return share
-        return next(place for place, each in enumerate(self._domain.values or ()) if self._domain.share(each) == share)
+        return self._values.index(self._domain.quantile(share))
 
     def suggest(self, trial: Trial) -> Value:
         """The declared value of the coordinate that Optuna suggests."""
         match self.distribution:
             case CategoricalDistribution(choices=choices):
-                return (self._domain.values or ())[int(trial.suggest_categorical(self.name, choices) or 0)]
+                return self._values[int(trial.suggest_categorical(self.name, choices) or 0)]
             case IntDistribution(low=low, high=high):
-                return (self._domain.values or ())[trial.suggest_int(self.name, low, high)]
+                return self._values[trial.suggest_int(self.name, low, high)]
         return self._domain.quantile(trial.suggest_float(self.name, 0.0, 1.0))
 
 
@@ -87,9 +92,20 @@ class ModelSearcher(SampledSearcher):
     def __init__(self, experiment: Experiment) -> None:
         super().__init__(experiment)
         self._coordinates = {parameter.name: Coordinate(parameter) for parameter in self.searched}
+        self._unset = flatten(experiment.base)
         self._directions = [
             StudyDirection.MAXIMIZE if each.mode == "max" else StudyDirection.MINIMIZE for each in experiment.objectives
         ]
+
+    def draw(self, point: int, attempt: int, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
+        """The model's point, or a random one if the model insists on what cannot run."""
+        if attempt >= _MOST_ASKS:
+            return self.random_values(point, attempt), {"by": "random", "asked": attempt}
+        return self.drawn(point, attempt, history)
+
+    @abstractmethod
+    def drawn(self, point: int, attempt: int, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
+        """As `draw`, for the first few attempts."""
 
     @abstractmethod
     def sampler(self, seed: int) -> BaseSampler:
@@ -104,7 +120,7 @@ class ModelSearcher(SampledSearcher):
             study.add_trials(trials)
             trial = study.ask()
             values = self.space.resolve(self.experiment.base, lambda parameter: self._choose(trial, parameter))
-            return values, study.trials[trial.number].system_attrs
+            return values, study.get_trials(deepcopy=False)[trial.number].system_attrs
 
     def told(self, observation: Observation) -> FrozenTrial | None:
         """A trial of the history as Optuna's; None if the space does not hold its values."""
@@ -128,11 +144,11 @@ class ModelSearcher(SampledSearcher):
         )
 
     def coordinates_of(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The coordinates of a point; None if the space does not hold it."""
+        """The coordinates of a point, which has the base's values where it says none; None if the space has no such."""
         params: dict[str, Any] = {}
 
         def choose(parameter: Parameter) -> Any:
-            value = values.get(parameter.path)
+            value = values.get(parameter.path, self._unset.get(parameter.path))
             if parameter.name in self._coordinates:
                 params[parameter.name] = self._coordinates[parameter.name].of(value)
             elif parameter.domain.share(value) is None:
@@ -168,10 +184,10 @@ class _WithStartup(ModelSearcher):
     startup: int
 
     def independent(self, point: int) -> bool:
-        """Only so many points can have ended before it."""
+        """Points before it are too few for a model."""
         return point < self.startup
 
-    def draw(self, point: int, attempt: int, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
+    def drawn(self, point: int, attempt: int, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
         """The model's point, or a random one at the start."""
         trials = self._told(history) if point >= self.startup else []
         known = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
@@ -214,7 +230,10 @@ class GPSearcher(_WithStartup):
 
 
 class NSGA2Searcher(ModelSearcher):
-    """Non-dominated sorting genetic algorithm; the generation of a trial is kept in its suggestion."""
+    """Non-dominated sorting genetic algorithm; the generation of a trial is kept in its suggestion.
+
+    An individual is a point, with the means of its trials on several seeds.
+    """
 
     def __init__(self, experiment: Experiment, settings: NSGA2) -> None:
         super().__init__(experiment)
@@ -224,11 +243,11 @@ class NSGA2Searcher(ModelSearcher):
         """The first generation is drawn from the declared distributions."""
         return point < self._population
 
-    def draw(self, point: int, attempt: int, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
+    def drawn(self, point: int, attempt: int, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
         """A child of the generation before, or a random point in the first."""
         if point < self._population:
             return self.random_values(point, attempt), {"by": "random", "generation": 0}
-        values, attributes = self.ask(point, attempt, self._told(history))
+        values, attributes = self.ask(point, attempt, self._told(lambda: _merged(history())))
         generation = int(attributes.get(_GENERATION, 0))
         return values, {"by": "model" if generation else "random", "generation": generation}
 
@@ -253,7 +272,7 @@ class BOHBSearcher(ModelSearcher):
         """A model needs so many trials."""
         return point < self._needed or self._by_chance(point)
 
-    def draw(self, point: int, attempt: int, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
+    def drawn(self, point: int, attempt: int, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
         """A random draw now and then, else the model's on the deepest epoch that has one."""
         if self._by_chance(point):
             return self.random_values(point, attempt), {"by": "random", "share": self._settings.random_fraction}
@@ -285,14 +304,26 @@ class BOHBSearcher(ModelSearcher):
         """The trial as if it had ended at `epoch`; running if it may yet come there, else None."""
         choose = max if self.experiment.objective.mode == "max" else min
         values = [value[0] for at, value in observation.curve if at <= epoch]
-        arrived = bool(observation.curve) and observation.curve[-1][0] >= epoch
+        arrived = bool(values) and observation.curve[-1][0] >= epoch
         if not arrived and observation.state != "running":
             return None
-        state = "complete" if arrived else "running"
+        state: State = "complete" if arrived else "running"
         best = (choose(values),) if arrived else None
-        return self.told(
-            Observation(observation.number, observation.values, state, (), best, observation.why)  # type: ignore[arg-type]
-        )
+        return self.told(dataclasses.replace(observation, state=state, curve=(), best=best))
+
+
+def _merged(trials: Sequence[Observation]) -> list[Observation]:
+    """One observation a point, which runs as long as one of its trials does."""
+    merged = []
+    for first in (each for each in trials if each.why.get("by") != "repeat"):
+        own = [each for each in trials if each is first or each.why.get("of") == first.number]
+        results = [each.best for each in own if each.best]
+        means = tuple(map(fmean, zip(*results, strict=True))) if results else None
+        state: State = next((each.state for each in own if each.best), "failed")
+        if any(each.state == "running" for each in own):
+            state = "running"
+        merged.append(dataclasses.replace(first, state=state, best=means))
+    return merged
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from experiments.searchers.core import History, SampledSearcher
+from experiments.searchers.core import MOST_REDRAWS, History, SampledSearcher
 from search_spaces.declare import Experiment, Parameter, QuasiRandom, Value
 
 _BLOCK = 64
@@ -39,17 +39,19 @@ class QuasiRandomSearcher(SampledSearcher):
 
     def draw(self, point: int, attempt: int, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
         """The next element of the sequence."""
-        element = self._start(point) + attempt
+        element = self._start(point - len(self.experiment.first)) + attempt
         return self._values(element), {"by": "sobol", "element": element}
 
     def _start(self, point: int) -> int:
         """The first element that the points before have left."""
         while len(self._starts) <= point:
-            element = self._starts[-1]
-            while self.space.refusal(self.experiment.base, self._values(element)) is not None:
-                element += 1
-            self._starts.append(element + 1)
+            start = self._starts[-1]
+            elements = range(start, start + MOST_REDRAWS)
+            self._starts.append(next(filter(self._can_run, elements), elements[-1]) + 1)
         return self._starts[point]
+
+    def _can_run(self, element: int) -> bool:
+        return self.space.refusal(self.experiment.base, self._values(element)) is None
 
     def _values(self, element: int) -> dict[str, Value]:
         shares = self._shares(element)

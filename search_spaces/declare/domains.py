@@ -99,6 +99,8 @@ class Choice(Domain):
         if len(set(map(repr, options))) < len(options):
             raise ConfigError(f"Choice{options!r} names a value twice")
         if weights is not None:
+            if not all(isinstance(weight, int | float) for weight in weights):
+                raise ConfigError(f"Choice.weights = {weights!r} are not numbers")
             weights = tuple(float(weight) for weight in weights)
             if len(weights) != len(options):
                 raise ConfigError(f"Choice has {len(options)} values and {len(weights)} weights")
@@ -187,10 +189,11 @@ class Fragments(Domain):
     parts: Mapping[str, Mapping[str, Value]]
 
     def __init__(self, parts: Mapping[str, Mapping[str, Value]] | None = None, /, **named: Mapping[str, Value]) -> None:
-        merged = {
-            name: {path: _frozen(value) for path, value in part.items()}
-            for name, part in {**(parts or {}), **named}.items()
-        }
+        parts = {**(parts or {}), **named}
+        for name, part in parts.items():
+            if not isinstance(part, Mapping):
+                raise ConfigError(f"Fragments: {name} = {part!r} is not a mapping of paths to values")
+        merged = {name: {path: _frozen(value) for path, value in part.items()} for name, part in parts.items()}
         if not merged:
             raise ConfigError("Fragments() has no parts")
         object.__setattr__(self, "parts", merged)
@@ -255,9 +258,10 @@ class IntUniform(Domain):
 
     def share(self, value: Any) -> float | None:
         """The middle of the number's part of the unit interval."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or value not in self.values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return None
-        return (self.values.index(int(value)) + 0.5) / len(self.values)
+        whole = int(value)
+        return (self.values.index(whole) + 0.5) / len(self.values) if whole == value and whole in self.values else None
 
     def checked(self, check: Check) -> "IntUniform":
         """The first and the last are legal for the path."""
@@ -312,6 +316,8 @@ class _Interval(Continuous):
         _set(self, low=low, high=high)
         if not self.low < self.high:
             raise ConfigError(f"{type(self).__name__}: low = {low!r} is not below high = {high!r}")
+        if not math.isfinite(self.high - self.low):
+            raise ConfigError(f"{type(self).__name__}: from {low!r} to {high!r} is too far")
         if self._positive and self.low <= 0:
             raise ConfigError(f"{type(self).__name__}: low = {low!r} is not above 0, and it needs a logarithm")
 

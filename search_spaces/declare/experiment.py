@@ -15,11 +15,14 @@ from satdet.config import (
     check_fields,
     evaluation_metric_names,
     flatten,
+    leaf,
+    leaf_paths,
     metric_names,
     unflatten,
     unknown_name,
     with_values,
 )
+from search_spaces.declare.domains import Continuous, Domain, IntUniform, Quantised
 from search_spaces.declare.plain import Setting
 from search_spaces.declare.settings import (
     Objective,
@@ -128,8 +131,8 @@ class Experiment:
             if objective.metric not in known:
                 raise ConfigError(unknown_name("metric", objective.metric, known))
         self._check_searcher()
-        for point in self.first:
-            with_values(self.base, self.space.expand(point))
+        object.__setattr__(self, "first", tuple(self._checked_point(point) for point in self.first))
+        object.__setattr__(self, "pictures_of", tuple(dict(cell) for cell in self.pictures_of))
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -145,6 +148,7 @@ class Experiment:
             survey=smoke.survey,
             seeds=smoke.seeds,
             trials=smoke.trials or self.trials,
+            confirm=min(self.confirm, smoke.seeds),
             scheduler=smoke.scheduler or self.scheduler,
         )
 
@@ -173,7 +177,7 @@ class Experiment:
             "also": [objective.to_json() for objective in self.also],
             "searcher": self.searcher.to_json(),
             "trials": self.trials,
-            "first": [dict(point) for point in self.first],
+            "first": [_plain(point) for point in self.first],
             "scheduler": self.scheduler.to_json(),
             "stoppers": [stopper.to_json() for stopper in self.stoppers],
             "resources": self.resources.to_json(),
@@ -182,7 +186,7 @@ class Experiment:
             "confirm": self.confirm,
             "survey": self.survey.to_json(),
             "task": self.task,
-            "pictures_of": [dict(cell) for cell in self.pictures_of],
+            "pictures_of": [_plain(cell) for cell in self.pictures_of],
         }
 
     @classmethod
@@ -214,8 +218,20 @@ class Experiment:
     def digest(self) -> str:
         """A stable hash of what is searched and how; resources do not count, for they do not change a result."""
         identity = {key: value for key, value in self.to_json().items() if key not in ("question", "resources")}
+        identity["space"] = self.space.digest()
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _checked_point(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """A known good point with its values in the types of their paths."""
+        with_values(self.base, self.space.expand(point))
+        known = leaf_paths()
+        checked = {path: leaf(path).check(value, path) if path in known else value for path, value in point.items()}
+        if self.each in checked and self.space.domains[self.each].share(checked[self.each]) is None:
+            raise ConfigError(
+                f"{self.name}: first has {self.each} = {checked[self.each]!r}, which no search of each value would try"
+            )
+        return checked
 
     def _check_searcher(self) -> None:
         searcher, name = self.searcher, type(self.searcher).__name__
@@ -238,7 +254,8 @@ class Experiment:
             raise ConfigError(
                 f"{self.name}: {name} cannot hold conditions; use Random, QuasiRandom, TPE, NSGA2 or BOHB"
             )
-        if not searcher.categorical and (unordered := [each.path for each in parameters if not _ordered(each.domain)]):
+        searched = [each for each in parameters if each.path != self.each and not _constant(each.domain)]
+        if not searcher.categorical and (unordered := [each.path for each in searched if not _ordered(each.domain)]):
             raise ConfigError(
                 f"{self.name}: {name} searches numbers only, and {', '.join(unordered)} has none; use TPE"
             )
@@ -249,6 +266,8 @@ class Experiment:
                 f"{self.name}: {type(self.scheduler).__name__} knows one objective; use RunAll for several"
             )
         if searcher.sampled:
+            middle = self.space.resolve(self.base, lambda parameter: parameter.domain.quantile(0.5))
+            self.space.refusal(self.base, middle)  # a condition that cannot be evaluated is noticed here
             return
         cells = list(itertools.islice(self.space.cells(self.base), _MOST_CELLS + 1))
         if not cells:
@@ -266,14 +285,22 @@ def reported_metrics(config: Mapping[str, Any], task: str) -> tuple[str, ...]:
     return (*evaluation_metric_names(whole), "images_per_second", "seconds", "seconds_evaluation")
 
 
-def _ordered(domain: Any) -> bool:
-    return domain.values is None or all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in domain.values
+def _constant(domain: Domain) -> bool:
+    return domain.values is not None and len(domain.values) == 1
+
+
+def _ordered(domain: Domain) -> bool:
+    return isinstance(domain, IntUniform | Continuous | Quantised) or all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in domain.values or ()
     )
 
 
 def _parts(domain: Any) -> tuple[str, ...]:
     return getattr(domain, "paths", ())
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {path: list(value) if isinstance(value, tuple) else value for path, value in values.items()}
 
 
 def _without_kind(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,6 +108,9 @@ class SearchSpace:
                     raise ConfigError(f"condition {condition!r}: {_unknown_path(path, self.paths)}")
         _ = self._order
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SearchSpace) and self.digest() == other.digest()
+
     def __hash__(self) -> int:
         return hash(self.digest())
 
@@ -198,8 +201,8 @@ class SearchSpace:
         )
 
     def digest(self) -> str:
-        """A stable hash, equal for equal spaces."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        """A stable hash, equal for equal spaces. The order of paths counts, for it numbers the cells of a grid."""
+        text = json.dumps(self.to_json(), separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
