@@ -10,11 +10,13 @@ from optuna.storages import RDBStorage
 from PIL import Image
 
 from experiments.paths import storage_paths
-from experiments.record import Record
+from experiments.record import Record, read_record
+from experiments.state import SearchState
 from experiments.summary import summarise, write_summary
 from experiments.sync import Projection, main, synchronise
-from experiments.trackers import TRACKERS, TrackerSettings, tracker_states
+from experiments.trackers import TRACKERS, TrackerSettings, TrackerState, tracker_states
 from tests.searches import BY_ASHA, COMPLETED, FAILED, begin, report, suggest
+from tests.tracked import Script, Tracked, evaluation, training
 from tests.wandb_log import read_run
 
 
@@ -214,3 +216,135 @@ def test_server_that_stays_away_is_told_and_its_rest_can_be_sent_later(tmp_path,
 def test_sync_of_no_search_is_one_line(tmp_path, capsys):
     assert main(["nothing", "--storage", str(tmp_path)]) != 0
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory) -> Path:
+    """MLflow's database without anything in it, which takes seconds to make."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture(scope="session")
+def at_once(tmp_path_factory, empty_mlflow):
+    """What a tracker shows of the training search that it was sent as a whole; each is made when first asked for."""
+    shown = {}
+
+    def of(name: str, script: Script):
+        key = (name, script[0][1]["declaration"]["name"])
+        if key not in shown:
+            tracked = Tracked(tmp_path_factory.mktemp(name), script, empty_mlflow)
+            tracked.record()
+            assert tracked.send(name).done
+            shown[key] = tracked.shown(name)
+        return shown[key]
+
+    return of
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_sent_in_pieces_and_twice_a_search_is_shown_as_if_sent_at_once(name, tmp_path, at_once, empty_mlflow):
+    tracked = Tracked(tmp_path, training(), empty_mlflow)
+    for count in (17, 27, None):
+        tracked.record(count)
+        assert tracked.send(name).done
+    assert tracked.send(name).done
+    assert tracked.shown(name) == at_once(name, training())
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_tracker_that_dies_in_the_middle_goes_on_to_the_same_end(name, tmp_path, monkeypatch, at_once, empty_mlflow):
+    tracked = Tracked(tmp_path, training(), empty_mlflow)
+    tracked.record(20)
+    assert tracked.send(name).done
+    tracked.record()
+    apply, deaths = TRACKERS[name].apply, [26, 31, 18]
+
+    def dying(self, event, search):
+        apply(self, event, search)
+        if deaths and event["n"] == deaths[-1]:
+            deaths.pop()
+            raise ConnectionError("gone after it was sent")
+
+    monkeypatch.setattr(TRACKERS[name], "apply", dying)
+    sent = [tracked.send(name).done for _ in range(4)]
+    assert sent == [False, False, False, True]
+    assert tracked.shown(name) == at_once(name, training())
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_every_trial_tells_why_it_was_suggested_and_why_it_stopped(name, at_once):
+    shown = at_once(name, training())
+    key, place = {"mlflow": ("tags", "tags"), "wandb": ("config", "summary"), "optuna": ("attributes",) * 2}[name]
+    assert shown["t0000"][key]["suggested_by"] == "declared"
+    assert "known" in str(shown["t0003"][key]["suggested"])
+    told = {trial: (each[place].get("stop_reason"), each[place].get("stop_detail")) for trial, each in shown.items()}
+    assert told["t0002"] == told["t0004"] == ("hyperband", "rank 2 of 2")
+    assert told["t0003"] == ("slow_speed_global", "3 of 9 images/s")
+    assert shown["t0003"][place]["hardware"] == "cpu"
+
+
+def test_mlflow_shows_ranks_at_rungs_and_keeps_what_waits_open_until_the_search_rests(at_once):
+    shown = at_once("mlflow", training())
+    assert {
+        trial: each["points"].get("rung_rank") for trial, each in shown.items() if "rung_rank" in each["points"]
+    } == {
+        "t0001": [(2, 1.0)],
+        "t0002": [(2, 2.0)],
+        "t0004": [(2, 2.0)],
+    }
+    assert shown["t0002"]["points"]["rung_threshold"] == [(2, 0.3)]
+    assert {trial: each["status"] for trial, each in shown.items()} == {
+        **dict.fromkeys(("t0000", "t0001", "t0002", "t0003", "t0004"), "FINISHED"),
+        "t0005": "FAILED",
+        "t0006": "KILLED",
+    }
+
+
+def test_wandb_shows_ranks_at_rungs(at_once):
+    shown = at_once("wandb", training())
+    ranks = {trial: [row for row in each["rows"] if "rung_rank" in row] for trial, each in shown.items()}
+    found = {trial: [(row["epoch"], row["rung_rank"]) for row in rows] for trial, rows in ranks.items() if rows}
+    assert found == {"t0001": [(2, 1.0)], "t0002": [(2, 2.0)], "t0004": [(2, 2.0)]}
+
+
+def test_a_paused_run_is_open_again_once_its_search_goes_on(tmp_path, empty_mlflow):
+    tracked = Tracked(tmp_path, training(), empty_mlflow)
+    tracked.record(21)
+    assert tracked.send("mlflow").done
+    assert tracked.shown("mlflow")["t0001"]["status"] == "KILLED"
+    tracked.record(22)
+    state = SearchState()
+    tracker = TRACKERS["mlflow"](tracked.settings, TrackerState.load(tracked.search.trackers, "mlflow"))
+    for event in read_record(tracked.search.record):
+        state.apply(event)
+        tracker.apply(event, state)
+    assert state.trials["t0001"].status == "paused"
+    assert tracked.shown("mlflow")["t0001"]["status"] == "RUNNING"
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_evaluation_is_shown_without_a_loss_and_registers_no_model(name, at_once, tmp_path, empty_mlflow, monkeypatch):
+    monkeypatch.setattr("experiments.trackers.mlflow.register_best", None)
+    tracked = Tracked(tmp_path, evaluation(), empty_mlflow)
+    for trial in ("t0000", "t0001"):
+        tracked.search.trial(trial).mkdir(parents=True)
+        (tracked.search.trial(trial) / "model.pt").write_bytes(b"not of this search")
+    tracked.record()
+    assert tracked.send(name).done
+    shown = tracked.shown(name)
+    assert "loss" not in str(shown)
+    states = [{"mlflow": "status", "wandb": "status", "optuna": "state"}[name]]
+    found = [each[key] for _, each in sorted(shown.items()) for key in states]
+    failed = {"mlflow": "FAILED", "wandb": 1, "optuna": "FAIL"}[name]
+    assert found[0] == found[1] != failed and found[2] == failed
+
+
+def test_the_search_s_run_tells_searcher_and_scheduler(tmp_path, empty_mlflow):
+    tracked = Tracked(tmp_path, evaluation(), empty_mlflow)
+    tracked.record(2)
+    assert tracked.send("mlflow").done
+    client = MlflowClient(tracked.storage.mlflow_uri)
+    (parent,) = client.search_runs([client.get_experiment_by_name("nms_grid").experiment_id])
+    assert (parent.data.tags["searcher"], parent.data.tags["scheduler"]) == ("Grid", "RunAll")

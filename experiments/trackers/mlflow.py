@@ -166,7 +166,8 @@ class MlflowTracker(Tracker):
     def _revive_paused(self, search: SearchState) -> None:
         """A trial that waits for others belongs to the search at work, though nothing of its own will start now."""
         for trial in search.open_trials():
-            if trial.status == "paused" and trial.trial_id in self.state.run_ids:
+            known = trial.trial_id in self.state.run_ids and trial.trial_id not in self.state.complete
+            if trial.status == "paused" and known:
                 self._revive(self.state.run_ids[trial.trial_id])
 
     def _revive(self, run_id: str | None) -> None:

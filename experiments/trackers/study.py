@@ -1,6 +1,7 @@
 """A search in Optuna's terms: what of a record becomes directions, distributions and trials."""
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -121,13 +122,19 @@ def distribution_of(domain: Domain) -> BaseDistribution:
     of = domain.of if isinstance(domain, Quantised) else domain
     if not isinstance(of, Continuous | IntUniform):
         return CategoricalDistribution([readable(value) for value in domain.values or ()])
-    low, high = sorted((domain.quantile(0.0), domain.quantile(1.0)))  # type: ignore[type-var]
-    assert isinstance(low, int | float) and isinstance(high, int | float)
+    low, high = _ends(domain)
     log = isinstance(of, LogUniform | InverseLogUniform | LogNormal) and low > 0
     step = getattr(domain, "step", None)
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log, step=1 if log else int(step or 1))
     return FloatDistribution(low, high, log=log, step=None if log else step)
+
+
+def _ends(domain: Domain) -> list[Any]:
+    if isinstance(domain, Continuous) and all(map(math.isfinite, domain.support)):
+        return list(domain.support)
+    ends: list[Any] = [domain.quantile(0.0), domain.quantile(1.0)]
+    return sorted(ends)
 
 
 def readable(value: Any) -> Any:
