@@ -1,4 +1,4 @@
-"""Learning curves of 64 real trainings of a sweep, for `experiments.simulate` to replay.
+"""Learning curves of 48 real trainings of a sweep, for `experiments.simulate` to replay.
 
     python -m benchmarks.learning_curves [--workers 1] [--scratch /dev/shm]
 
@@ -74,7 +74,7 @@ EXPERIMENT = Experiment(
     ),
     objective=Maximise("map_50"),
     searcher=QuasiRandom(seed=0),
-    trials=64,
+    trials=48,
     seeds=1,
     survey=SURVEY,
     smoke=Smoke(survey=SURVEY),
