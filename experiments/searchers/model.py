@@ -26,12 +26,15 @@ from search_spaces.declare import (
     GP,
     NSGA2,
     TPE,
+    Beta,
     Choice,
     Experiment,
     Fragments,
     IntUniform,
+    Normal,
     Parameter,
     Permutation,
+    Quantised,
     Value,
 )
 
@@ -41,7 +44,8 @@ _STATES = {
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
-_MOST_ASKS = 20
+_MOST_ASKS = 5
+_TAIL = 1e-3
 _GENERATION = NSGAIISampler._get_generation_key()
 
 
@@ -49,7 +53,8 @@ class Coordinate:
     """A parameter as Optuna sees it: unordered values by their place, numbers by their place or share.
 
     Numbers are searched in the unit cube of the space, where each declared distribution is uniform: a model's first
-    guess is the declaration.
+    guess is the declaration. Of distributions with tails the outermost thousandths are left to random draws: a model
+    likes to try the ends, and there these have values that nobody means.
     """
 
     def __init__(self, parameter: Parameter) -> None:
@@ -62,13 +67,17 @@ class Coordinate:
         elif isinstance(domain, IntUniform):
             self.distribution = IntDistribution(0, len(self._values) - 1)
         else:
-            self.distribution = FloatDistribution(0.0, 1.0)
+            real = domain.of if isinstance(domain, Quantised) else domain
+            tail = _TAIL if isinstance(real, Normal | Beta) else 0.0
+            self.distribution = FloatDistribution(tail, 1.0 - tail)
 
     def of(self, value: Any) -> Any:
         """The coordinate of a declared value; None if the domain does not hold it."""
         share = self._domain.share(value)
-        if share is None or isinstance(self.distribution, FloatDistribution):
-            return share
+        if share is None:
+            return None
+        if isinstance(self.distribution, FloatDistribution):
+            return min(max(share, self.distribution.low), self.distribution.high)
         return self._values.index(self._domain.quantile(share))
 
     def suggest(self, trial: Trial) -> Value:
@@ -78,7 +87,9 @@ class Coordinate:
                 return self._values[int(trial.suggest_categorical(self.name, choices) or 0)]
             case IntDistribution(low=low, high=high):
                 return self._values[trial.suggest_int(self.name, low, high)]
-        return self._domain.quantile(trial.suggest_float(self.name, 0.0, 1.0))
+            case FloatDistribution(low=low, high=high):
+                return self._domain.quantile(trial.suggest_float(self.name, low, high))
+        raise AssertionError(self.distribution)
 
 
 class ModelSearcher(SampledSearcher):
@@ -276,9 +287,10 @@ class BOHBSearcher(ModelSearcher):
         """A random draw now and then, else the model's on the deepest epoch that has one."""
         if self._by_chance(point):
             return self.random_values(point, attempt), {"by": "random", "share": self._settings.random_fraction}
-        trials = [each for each in history() if self.coordinates_of(each.values) is not None]
+        earlier = history() if point >= self._needed else ()
+        trials = [each for each in earlier if self.coordinates_of(each.values) is not None]
         reached = sorted((each.curve[-1][0] for each in trials if each.curve), reverse=True)
-        if point < self._needed or len(reached) < self._needed:
+        if len(reached) < self._needed:
             return self.random_values(point, attempt), {"by": "random", "known": len(reached), "needed": self._needed}
         epoch = reached[self._needed - 1]
         seen = [told for each in trials if (told := self._at(each, epoch)) is not None]
