@@ -57,6 +57,8 @@ class Smoke:
     survey: SimulatedSurvey
     values: Mapping[str, Any] = field(default_factory=dict)
     seeds: int = bounded(1, minimum=1)
+    confirm: int = bounded(1, minimum=0)
+    """New seeds for the best point, at most."""
     trials: int | None = bounded(None, minimum=1)
     scheduler: Scheduler | None = None
     """The scheduler for so few epochs; None: the declared one."""
@@ -148,7 +150,7 @@ class Experiment:
             survey=smoke.survey,
             seeds=smoke.seeds,
             trials=smoke.trials or self.trials,
-            confirm=min(self.confirm, smoke.seeds),
+            confirm=min(self.confirm, smoke.confirm),
             scheduler=smoke.scheduler or self.scheduler,
         )
 
@@ -212,7 +214,7 @@ class Experiment:
             survey=survey,
             task=data["task"],
             pictures_of=tuple(data["pictures_of"]),
-            smoke=Smoke(survey=survey, seeds=data["seeds"]),
+            smoke=Smoke(survey=survey, seeds=data["seeds"], confirm=data["confirm"]),
         )
 
     def digest(self) -> str:
@@ -269,12 +271,13 @@ class Experiment:
             middle = self.space.resolve(self.base, lambda parameter: parameter.domain.quantile(0.5))
             self.space.refusal(self.base, middle)  # a condition that cannot be evaluated is noticed here
             return
-        cells = list(itertools.islice(self.space.cells(self.base), _MOST_CELLS + 1))
+        too_many = self.space.least_cells() > _MOST_CELLS
+        cells = 0 if too_many else sum(1 for _ in itertools.islice(self.space.cells(self.base), _MOST_CELLS + 1))
+        if too_many or cells > _MOST_CELLS:
+            raise ConfigError(f"{self.name}: the grid has more than {_MOST_CELLS} cells; sample it")
         if not cells:
             skipped = next(self.space.skipped(self.base))
             raise ConfigError(f"{self.name}: no cell of the space can run; {skipped.values}: {skipped.reason}")
-        if len(cells) > _MOST_CELLS:
-            raise ConfigError(f"{self.name}: the grid has more than {_MOST_CELLS} cells; sample it")
 
 
 def reported_metrics(config: Mapping[str, Any], task: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -178,6 +179,13 @@ class SearchSpace:
             reason = self.refusal(base, cell)
             if reason is not None:
                 yield Skipped(cell, reason)
+
+    def least_cells(self) -> int:
+        """How many points a finite space has at least, those that cannot run included; conditions only add to them."""
+        conditional = {path for each in self.conditions for path in each.domains}
+        return math.prod(
+            len(domain.values or ()) or 1 for path, domain in self.domains.items() if path not in conditional
+        )
 
     def endless(self) -> list[str]:
         """The names of parameters with infinitely many values, which a grid cannot have."""
