@@ -99,8 +99,9 @@ def _landscape(recordings: Recordings) -> Iterator[str]:
         yield (
             f"The {len(again)} best points, trained again with another seed, reach"
             f" {statistics.fmean(values[1] for values in again):.3f} instead of"
-            f" {statistics.fmean(values[0] for values in again):.3f} on average (the best were also the lucky ones);"
-            f" the change has a standard deviation of {statistics.stdev(changes):.3f}."
+            f" {statistics.fmean(values[0] for values in again):.3f} on average: the first"
+            " values were chosen for being high, the second are the fairer ones. The change has a standard deviation of"
+            f" {statistics.stdev(changes):.3f}."
         )
 
 
