@@ -31,6 +31,7 @@ _WORTH_KNOWING = (
 )  # fmt: skip
 """What decides on the data that must be prepared, on weights that must be there, and on the cost."""
 _MOST_CONFIGS = 4096
+_MOST_VALUES = 100
 _SHOWN_SKIPPED = 5
 
 
@@ -112,11 +113,15 @@ def possible_configs(experiment: Experiment) -> tuple[TrialConfig, ...]:
         if not any(path.startswith(_WORTH_KNOWING) for path in paths):
             continue
         values = parameter.domain.values
-        if values is None and parameter.path.startswith("tiles."):
-            raise ConfigError(f"{parameter.path} decides on the tiles that are prepared; it needs finitely many values")
-        ends = (parameter.domain.quantile(0.0), parameter.domain.quantile(1 - 1e-9))
+        if parameter.path.startswith("tiles.") and (values is None or len(values) > _MOST_VALUES):
+            raise ConfigError(
+                f"{parameter.path} decides on the tiles that are prepared; it needs finitely many values,"
+                f" {_MOST_VALUES} at most"
+            )
+        if values is None or len(values) > _MOST_VALUES:
+            values = (parameter.domain.quantile(0.0), parameter.domain.quantile(1 - 1e-9))
         known = options.setdefault(parameter.path, [])
-        known += [value for value in values or ends if value not in known]
+        known += [value for value in values if value not in known]
     combinations = itertools.islice(itertools.product(*options.values()), _MOST_CONFIGS)
     points = [dict(zip(options, values, strict=True)) for values in combinations]
     found = [with_values(base, space.expand(each)) for each in points if space.refusal(base, each) is None]

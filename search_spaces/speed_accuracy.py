@@ -47,5 +47,5 @@ EXPERIMENT = Experiment(
     searcher=NSGA2(seed=1, population=16),
     trials=48,
     seeds=1,
-    smoke=quick_smoke({"training.epochs": 1, "training.tiles_per_epoch": 32}, trials=5),
+    smoke=quick_smoke({"training.epochs": 1}, trials=5),
 )

@@ -31,5 +31,5 @@ EXPERIMENT = Experiment(
     first=REPORT_BEST,
     seeds=1,
     stoppers=(SpeedGuard(images_per_second=1.0),),
-    smoke=quick_smoke(trials=12),
+    smoke=quick_smoke({"training.epochs": 1}, trials=12),
 )

@@ -104,7 +104,7 @@ _QUICK_VALUES: Mapping[str, Any] = {
     "detector.backbone": "resnet18",
     "detector.version": "v1",
     "training.epochs": 2,
-    "training.tiles_per_epoch": 64,
+    "training.tiles_per_epoch": 32,
 }
 
 
@@ -128,7 +128,7 @@ def quick_smoke(
     scheduler: Scheduler | None = None,
     stand_in_weights: bool = False,
 ) -> Smoke:
-    """A smoke run that shows that all works, not that anything is learned: ResNet18, 2 epochs of 64 tiles a trial."""
+    """A smoke run that shows that all works, not that anything is learned: ResNet18, 2 epochs of 32 tiles a trial."""
     return Smoke(
         survey=SimulatedSurvey(frames=12, size=512),
         values={**_SMOKE_VALUES, **_QUICK_VALUES, **(values or {})},
