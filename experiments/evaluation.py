@@ -94,7 +94,14 @@ def _trained(training: Experiment, options: RunOptions, storage: StoragePaths) -
     from experiments.search import run_declared
 
     begun = training.name in storage.searches() and not options.fresh
-    own: dict[str, Any] = {"smoke": None, "values": None, "seeds": None, "trials": None, "searcher": None, "scheduler": None}
+    own: dict[str, Any] = {
+        "smoke": None,
+        "values": None,
+        "seeds": None,
+        "trials": None,
+        "searcher": None,
+        "scheduler": None,
+    }
     summary = run_declared(training, replace(options, **own, resume=begun, experiment=training.name))
     if summary["status"] == "interrupted":
         raise KeyboardInterrupt
