@@ -33,6 +33,7 @@ _WORTH_KNOWING = (
 _MOST_CONFIGS = 4096
 _MOST_VALUES = 100
 _SHOWN_SKIPPED = 5
+_SHOWN_TRIALS = 40
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,9 @@ def print_plan(declaration: Declaration, experiment: Experiment, options: RunOpt
     lines += [f"warning: {warning}" for warning in declaration.warnings]
     lines += [f"  {line}" for line in space_lines(experiment.space)]
     lines += [f"  {line}" for line in plan.skipped_lines()]
-    lines += [f"  {number:4d}  {_trial_text(each)}" for number, each in enumerate(plan.foreseen)]
+    lines += [f"  {number:4d}  {_trial_text(each)}" for number, each in enumerate(plan.foreseen[:_SHOWN_TRIALS])]
+    if len(plan.foreseen) > _SHOWN_TRIALS:
+        lines.append(f"        and {len(plan.foreseen) - _SHOWN_TRIALS} more of these")
     searcher = type(experiment.searcher).__name__
     if len(plan.foreseen) < plan.trials:
         lines.append(

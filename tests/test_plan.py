@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -181,3 +182,16 @@ def test_stand_ins_are_loaded_as_published_weights_are(weights, tmp_path):
     state = torch.load(path, weights_only=True)
     key = "backbone.body.layer1.0.conv1.weight"
     assert torch.equal(loaded.state_dict()[key], state[key if weights == "detector" else "layer1.0.conv1.weight"])
+
+
+def test_the_table_of_experiments_names_them_all():
+    table = (Path(__file__).parent.parent / "docs/tables/experiments.md").read_text()
+    rows = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert rows == search_spaces.names()
+    assert all(search_spaces.load(name).question in table for name in rows)
+
+
+def test_a_long_plan_is_cut(tmp_path, capsys):
+    assert main(["sweep_grid", "--plan", "--storage", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "and 95 more of these" in out and "trials      135" in out
