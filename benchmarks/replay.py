@@ -70,12 +70,12 @@ def _lines(recordings: Recordings, whole: Comparison, early: Comparison) -> Iter
     yield f"`python -m benchmarks.replay`. {report.method(whole, recordings)}"
     yield ""
     yield report.markdown(whole)
-    yield from report.verdicts(whole)
+    yield from (f"- {line}" for line in report.verdicts(whole))
     yield ""
     yield "The same, where schedulers may end a trial after its first epoch:"
     yield ""
     yield report.markdown(early)
-    yield from report.verdicts(early)
+    yield from (f"- {line}" for line in report.verdicts(early))
     yield ""
     yield from _landscape(recordings)
 

@@ -60,7 +60,7 @@ def _simulate(options: argparse.Namespace) -> None:
         comparison = compare_strategies(
             recordings, strategies, settings, processes=options.processes, progress=progress
         )
-    verdicts = "".join(f"{line}\n" for line in report.verdicts(comparison))
+    verdicts = "".join(f"- {line}\n" for line in report.verdicts(comparison))
     method = report.method(comparison, recordings)
     sys.stdout.write(f"{report.aligned(comparison)}\n{method}\n\n{verdicts}")
     if options.out is not None:
