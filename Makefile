@@ -48,7 +48,7 @@ smokes: env
 
 # Real trainings, recorded epoch by epoch; an interrupted recording goes on where it was.
 curves: env
-	$(BIN)/python -m benchmarks.learning_curves
+	$(BIN)/python -m benchmarks.learning_curves --data $(STORAGE)/data
 
 replay: env
 	$(BIN)/python -m benchmarks.replay
