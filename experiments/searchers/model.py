@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -193,6 +193,7 @@ class _WithStartup(ModelSearcher):
     """Random draws until enough trials have ended, then the model's."""
 
     startup: int
+    learns_from: ClassVar[tuple[TrialState, ...]] = (TrialState.COMPLETE, TrialState.PRUNED)
 
     def independent(self, point: int) -> bool:
         """Points before it are too few for a model."""
@@ -201,7 +202,7 @@ class _WithStartup(ModelSearcher):
     def drawn(self, point: int, attempt: int, history: History) -> tuple[dict[str, Value], dict[str, Any]]:
         """The model's point, or a random one at the start."""
         trials = self._told(history) if point >= self.startup else []
-        known = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+        known = sum(trial.state in self.learns_from for trial in trials)
         if known < self.startup:
             return self.random_values(point, attempt), {"by": "random", "known": known, "needed": self.startup}
         values, _ = self.ask(point, attempt, trials)
@@ -230,6 +231,8 @@ class TPESearcher(_WithStartup):
 
 class GPSearcher(_WithStartup):
     """Gaussian process; it learns from trials that ended by themselves and knows which are running."""
+
+    learns_from: ClassVar[tuple[TrialState, ...]] = (TrialState.COMPLETE,)
 
     def __init__(self, experiment: Experiment, settings: GP) -> None:
         super().__init__(experiment)
