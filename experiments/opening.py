@@ -56,8 +56,9 @@ def check_unchanged(earlier: SearchState, experiment: Experiment) -> None:
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and not key.startswith(("question", "resources"))
     ]
+    what = "; ".join(differences[:8]) or "the order of its paths, which numbers the cells"
     raise UsageError(
-        f"{experiment.name}: the declaration has changed since the search began ({'; '.join(differences[:8])});"
+        f"{experiment.name}: the declaration has changed since the search began ({what});"
         " change it back, or begin with --fresh"
     )
 
