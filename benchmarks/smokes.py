@@ -5,10 +5,12 @@
 Each is the command that a newcomer would type, in a process of its own. What it gave goes into
 ``benchmarks/results/smokes.json``, and all experiments with question, command, cost and result into
 ``docs/tables/experiments.md``. A smoke run's figures say that everything works; they say nothing about the question.
+The searches are removed once they are in the results: together their checkpoints take some 70 GB.
 """
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number, name in enumerate(wanted, start=1):
         sys.stderr.write(f"{number}/{len(wanted)} {name}\n")
         runs[name] = _run(name, options.storage)
+        for search in (name, f"{name}_model"):
+            shutil.rmtree(Path(options.storage) / search, ignore_errors=True)
         runs = {each: runs[each] for each in search_spaces.names() if each in runs}
         result = {"machine": machine(), "versions": versions(), "runs": runs}
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
