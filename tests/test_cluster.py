@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from experiments.record import read_record
-from tests.test_search import ROOT, Site
+from tests.site import ROOT, Site
+from tests.test_search import DECLARATION
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_search_on_a_cluster_survives_a_lost_worker(cluster, tmp_path):
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert token.read_text() not in said
 
-    site = Site(tmp_path)
+    site = Site(tmp_path, DECLARATION)
     flags = ("--smoke", "--trials", "1", "--wandb", "off", "--address", address)
     refused = subprocess.run(
         site.command(*flags), cwd=ROOT, env=site.environment() | access | {"RAY_AUTH_TOKEN_PATH": os.devnull},
