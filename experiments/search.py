@@ -72,6 +72,8 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
             from experiments.evaluation import checkpoint_option, evaluating
 
             options = checkpoint_option(experiment, options, storage)
+            if options.resume:
+                check_same_file(earlier, _file_identity(Path(str(options.checkpoint))))
             experiment = evaluating(experiment, Path(str(options.checkpoint)))
         if options.resume:
             check_unchanged(earlier, experiment)
@@ -82,8 +84,6 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
             detectors = [config.detector for config in plan.configs]
             options = replace(options, weights_dir=str(stand_in_weights(storage.stand_ins, detectors)))
         data = _prepare(storage, plan, options)
-        if options.resume and experiment.task == "evaluate":
-            check_same_file(earlier, _file_identity(Path(str(options.checkpoint))))
         if options.resume and data.to_json()["digest"] != earlier.header["data"]["digest"]:
             raise DataError(f"the frames in {data.source} are not those that the search began with; begin with --fresh")
         sys.stderr.write(f"{'connecting to' if options.address else 'starting'} Ray\n")

