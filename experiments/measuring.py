@@ -46,16 +46,19 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
         shared = Path(order.shared) / _SHARED
         cells = [_cell(order.config, cell) for cell in order.cells]
         mine = _cell(order.config, {})
-        if not shared.exists() or _key(mine) not in json.loads(shared.read_text()):
-            self._evaluate(cells if mine in cells else [mine], shared)
-        found: dict[str, float] = json.loads(shared.read_text())[_key(mine)]
+        measured: dict[str, dict[str, float]] = json.loads(shared.read_text()) if shared.exists() else {}
+        if _key(mine) not in measured:
+            measured |= self._evaluate(cells if mine in cells else [mine], shared.parent)
+            partial = shared.with_suffix(".partial")
+            partial.write_text(json.dumps(measured))
+            partial.replace(shared)
         picture = shared.with_name(f"{_key(mine)}.png")
         if picture.exists() and order.pictured:
             (directory / "detections.png").write_bytes(picture.read_bytes())
-        return found
+        return measured[_key(mine)]
 
-    def _evaluate(self, cells: list[dict[str, Any]], shared: Path) -> None:
-        """One pass for all cells, and a picture of the same tiles for each."""
+    def _evaluate(self, cells: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, float]]:
+        """One pass for all cells; their metrics by key, and in `folder` a picture of the same tiles for each."""
         from satdet.data.loading import evaluation_loader
         from satdet.data.store import TileStore
         from satdet.evaluate.data import evaluation_tiles
@@ -73,15 +76,13 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
             [Cell(**{path.rpartition(".")[2]: cell[path] for path in PATHS}) for cell in cells],
         )
         seconds = perf_counter() - started
-        shared.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         metrics = {}
         for cell, result in zip(cells, results, strict=True):
-            draw_cell(shared.with_name(f"{_key(cell)}.png"), tiles.split, result)
+            draw_cell(folder / f"{_key(cell)}.png", tiles.split, result)
             speed = {"seconds_evaluation": seconds, "images_per_second": len(tiles) / seconds}
             metrics[_key(cell)] = result.metrics.compute() | speed
-        partial = shared.with_suffix(".partial")
-        partial.write_text(json.dumps(metrics))
-        partial.replace(shared)
+        return metrics
 
 
 def _cell(config: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -89,4 +90,4 @@ def _cell(config: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _key(cell: dict[str, Any]) -> str:
-    return "-".join(f"{path.rpartition('.')[2]}={cell[path]:g}" for path in PATHS)
+    return "-".join(f"{path.rpartition('.')[2]}={cell[path]!r}" for path in PATHS)

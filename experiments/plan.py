@@ -4,8 +4,8 @@ import itertools
 import math
 import sys
 import typing
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from experiments.data import survey_path
 from experiments.options import RunOptions
@@ -16,15 +16,13 @@ from experiments.searchers import Suggestion, build_searcher
 from experiments.wording import setting_text, space_lines, values_text
 from satdet.config import ConfigError, TrialConfig, with_values
 from search_spaces import Declaration
-from search_spaces.declare import Experiment, Skipped
+from search_spaces.declare import Choice, Domain, Experiment, SearchSpace, Skipped, When
 
 _TILE_CPU_SECONDS = {"resnet18": 0.18, "resnet34": 0.20, "resnet50": 0.23, "resnet101": 0.29}
 """CPU seconds a trained tile of 128 px takes with the smoke values, its share of evaluation and checkpoints included.
 
 Measured on one core of an AMD EPYC with AVX512-BF16 while a second trial ran on the other core.
 """
-
-
 _WORTH_KNOWING = (
     "tiles.", "detector.backbone", "detector.version", "detector.weights", "detector.input_adaptation",
     "training.batch_size", "training.tiles_per_epoch", "training.empty_tiles", "training.epochs", "augmentation.crop",
@@ -108,25 +106,43 @@ def possible_configs(experiment: Experiment) -> tuple[TrialConfig, ...]:
         If infinitely many tile stores would be needed.
     """
     space, base = experiment.space, experiment.base
-    options: dict[str, list[Any]] = {}
-    for parameter in space.parameters:
-        paths = getattr(parameter.domain, "paths", (parameter.path,))
-        if not any(path.startswith(_WORTH_KNOWING) for path in paths):
+    paths = _worth_knowing(space)
+    whens = [When(each.condition, _with_few_values(each.domains, paths)) for each in space.conditions]
+    few = SearchSpace(_with_few_values(space.domains, paths), tuple(each for each in whens if each.domains))
+    cells = (cell for cell in few.cells(base) if space.refusal(base, cell) is None)
+    points = [*itertools.islice(cells, _MOST_CONFIGS), *experiment.first]
+    return tuple(with_values(base, space.expand(point)) for point in points) or (base,)
+
+
+def _worth_knowing(space: SearchSpace) -> set[str]:
+    """The paths of a space that matter before it runs, and those that decide whether they count."""
+    known = {
+        parameter.path
+        for parameter in space.parameters
+        if any(path.startswith(_WORTH_KNOWING) for path in getattr(parameter.domain, "paths", (parameter.path,)))
+    }
+    while True:
+        read = {path for when in space.conditions if known & set(when.domains) for path in when.reads}
+        setters = {each.path for each in space.parameters if read & set(getattr(each.domain, "paths", ()))}
+        more = ((read & set(space.paths)) | setters) - known
+        if not more:
+            return known
+        known |= more
+
+
+def _with_few_values(domains: Mapping[str, Domain], paths: Container[str]) -> dict[str, Domain]:
+    """Those of the `paths`, each with its values, or with its ends where there are too many."""
+    few: dict[str, Domain] = {}
+    for path, domain in domains.items():
+        if path not in paths:
             continue
-        values = parameter.domain.values
-        if parameter.path.startswith("tiles.") and (values is None or len(values) > _MOST_VALUES):
+        many = domain.values is None or len(domain.values) > _MOST_VALUES
+        if many and path.startswith("tiles."):
             raise ConfigError(
-                f"{parameter.path} decides on the tiles that are prepared; it needs finitely many values,"
-                f" {_MOST_VALUES} at most"
+                f"{path} decides on the tiles that are prepared; it needs finitely many values, {_MOST_VALUES} at most"
             )
-        if values is None or len(values) > _MOST_VALUES:
-            values = (parameter.domain.quantile(0.0), parameter.domain.quantile(1 - 1e-9))
-        known = options.setdefault(parameter.path, [])
-        known += [value for value in values if value not in known]
-    combinations = itertools.islice(itertools.product(*options.values()), _MOST_CONFIGS)
-    points = [dict(zip(options, values, strict=True)) for values in combinations]
-    found = [with_values(base, space.expand(each)) for each in points if space.refusal(base, each) is None]
-    return (*(found or [base]), *(with_values(base, space.expand(point)) for point in experiment.first))
+        few[path] = Choice(*dict.fromkeys((domain.quantile(0.0), domain.quantile(1 - 1e-9)))) if many else domain
+    return few
 
 
 def print_plan(declaration: Declaration, experiment: Experiment, options: RunOptions, storage: StoragePaths) -> None:

@@ -139,7 +139,9 @@ def test_data_and_weights_of_every_possible_trial_are_foreseen():
     )
     configs = possible_configs(experiment)
     assert {config.tiles.size for config in configs} == {64, 128, 256}
-    assert {config.training.batch_size for config in configs} >= {2, 6, 32}
+    sizes = {(config.tiles.size, config.training.batch_size) for config in configs}
+    assert {(64, 32), (128, 2), (128, 6)} <= sizes
+    assert not {(128, 32), (64, 2), (64, 6)} & sizes  # the condition rules them out
     assert {config.detector.weights for config in configs} >= {"none", "detector"}
     with pytest.raises(ConfigError, match="finitely many"):
         possible_configs(declare({"tiles.train_share": Uniform(0.5, 0.9)}))

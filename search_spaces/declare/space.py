@@ -26,6 +26,11 @@ class When:
     condition: str
     domains: Tree
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The paths that the condition depends on."""
+        return Expression(self.condition).paths
+
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {"condition": self.condition, "domains": {path: each.to_json() for path, each in self.domains.items()}}
