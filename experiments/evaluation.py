@@ -1,6 +1,7 @@
 """Experiments that train nothing: trials measure one checkpoint with other settings of the detector's last stage."""
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from satdet.config import ConfigError, flatten, with_values
 from satdet.errors import UsageError
 from search_spaces.declare import Experiment, Grid, SearchSpace
 
+Summary = Mapping[str, Any]
 PATHS = ("detector.nms_threshold", "detector.score_threshold", "detector.max_detections")
 """What comes after the network, so that one forward pass serves every value."""
 
@@ -70,13 +72,25 @@ def evaluating(experiment: Experiment, checkpoint: Path) -> Experiment:
     return replace(experiment, base=base)
 
 
-def checkpoint_option(experiment: Experiment, options: RunOptions, storage: StoragePaths) -> RunOptions:
+def checkpoint_option(
+    experiment: Experiment, options: RunOptions, storage: StoragePaths, run: Callable[[Experiment, RunOptions], Summary]
+) -> RunOptions:
     """`options` with the checkpoint that is to be measured, made absolute.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    options : RunOptions
+    storage : StoragePaths
+    run : callable
+        Runs the training of the model that a smoke run measures.
 
     Raises
     ------
     UsageError
         If none is named and this is no smoke run.
+    KeyboardInterrupt
+        If that training was interrupted; it goes on when this is run again.
     """
     if options.checkpoint is not None:
         return replace(options, checkpoint=str(Path(options.checkpoint).expanduser().resolve()))
@@ -85,15 +99,9 @@ def checkpoint_option(experiment: Experiment, options: RunOptions, storage: Stor
     if not options.smoke:
         raise UsageError(f"{experiment.name} measures a model: name it with --checkpoint FILE or --best-of SEARCH")
     training = model_for_smoke(experiment)
-    if training.name not in storage.searches() or options.fresh:
-        sys.stderr.write(f"{experiment.name} measures a model; training a small one first\n")
-    return replace(options, checkpoint=str(_trained(training, options, storage)))
-
-
-def _trained(training: Experiment, options: RunOptions, storage: StoragePaths) -> Path:
-    from experiments.search import run_declared
-
     begun = training.name in storage.searches() and not options.fresh
+    if not begun:
+        sys.stderr.write(f"{experiment.name} measures a model; training a small one first\n")
     own: dict[str, Any] = {
         "smoke": None,
         "values": None,
@@ -102,10 +110,10 @@ def _trained(training: Experiment, options: RunOptions, storage: StoragePaths) -
         "searcher": None,
         "scheduler": None,
     }
-    summary = run_declared(training, replace(options, **own, resume=begun, experiment=training.name))
+    summary = run(training, replace(options, **own, resume=begun, experiment=training.name))
     if summary["status"] == "interrupted":
         raise KeyboardInterrupt
-    return best_checkpoint(storage, training.name)
+    return replace(options, checkpoint=str(best_checkpoint(storage, training.name)))
 
 
 def cells_of(experiment: Experiment) -> list[dict[str, Any]]:

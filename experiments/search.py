@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import search_spaces
 from experiments.data import SearchData, check_batches, data_lines, prepare_data
@@ -36,6 +36,9 @@ from experiments.weights import stand_in_weights
 from satdet.config import TrialConfig, unflatten
 from satdet.errors import DataError, SatdetError
 from search_spaces.declare import Experiment, SpeedGuard
+
+if TYPE_CHECKING:
+    from experiments.schedulers.ray_scheduler import DecidingScheduler
 
 _PACKAGES = ("satdet", "ray", "optuna", "torch", "torchvision", "astropy", "albumentations", "torchmetrics", "mlflow",
              "wandb", "numpy")  # fmt: skip
@@ -71,7 +74,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         if experiment.task == "evaluate":
             from experiments.evaluation import checkpoint_option, evaluating
 
-            options = checkpoint_option(experiment, options, storage)
+            options = checkpoint_option(experiment, options, storage, run_declared)
             if options.resume:
                 check_same_file(earlier, _file_identity(Path(str(options.checkpoint))))
             experiment = evaluating(experiment, Path(str(options.checkpoint)))
@@ -147,21 +150,11 @@ def _run_trials(
     from ray.tune.execution.placement_groups import PlacementGroupFactory
 
     from experiments.measuring import EvaluationTrainable
-    from experiments.schedulers import build_scheduler
-    from experiments.schedulers.ray_scheduler import DecidingScheduler
-    from experiments.stopping import build_epoch_stoppers
     from experiments.trainable import TrialTrainable
     from experiments.tuning import RecordedSearch, RecordingCallback, SearchStopper
 
     experiment, given = plan.experiment, plan.resources
-    objective = experiment.objective
-    scheduler = DecidingScheduler(
-        lambda: build_scheduler(experiment.scheduler, objective.mode, plan.epochs),
-        build_epoch_stoppers(experiment.stoppers, objective),
-        objective.metric,
-        type(experiment.scheduler).__name__.lower(),
-    )
-    scheduler.replay(live.record.events)
+    scheduler = _scheduler(plan, live)
     trials = RecordedSearch(
         live,
         build_searcher(experiment),
@@ -191,6 +184,23 @@ def _run_trials(
     if reason is not None and not interrupt.asked:
         for trial in live.state.open_trials():
             live.note("ended", trial=trial.trial_id, end=_driver_end(reason))
+
+
+def _scheduler(plan: Plan, live: LiveSearch) -> "DecidingScheduler":
+    """The scheduler and the stoppers, with all that they knew."""
+    from experiments.schedulers import build_scheduler
+    from experiments.schedulers.ray_scheduler import DecidingScheduler
+    from experiments.stopping import build_epoch_stoppers
+
+    experiment, objective = plan.experiment, plan.experiment.objective
+    scheduler = DecidingScheduler(
+        lambda: build_scheduler(experiment.scheduler, objective.mode, plan.epochs),
+        build_epoch_stoppers(experiment.stoppers, objective),
+        objective.metric,
+        type(experiment.scheduler).__name__.lower(),
+    )
+    scheduler.replay(live.record.events)
+    return scheduler
 
 
 def _export_missing(state: SearchState, search: SearchPaths) -> None:
