@@ -185,7 +185,7 @@ def test_an_evaluation_measures_the_best_model_of_a_search(brackets):
     for trial, result in zip(site.summary()["trials"], expected, strict=True):
         assert (trial["status"], trial["epochs"]) == ("finished", 1)
         found = {name: trial["best"][name] for name in result.metrics.compute()}
-        assert found == pytest.approx(result.metrics.compute(), abs=0.05)
+        assert found == pytest.approx(result.metrics.compute(), abs=1e-6)
         assert set(PATHS) <= set(trial["config"])
     assert (site.search / "trials/t0000/detections.png").exists()
     assert not (site.search / "trials/t0001/detections.png").exists()
