@@ -65,6 +65,8 @@ class PlainScreen:
 
     def event(self, event: Event, state: SearchState) -> None:
         """Print what happened to a trial."""
+        if event.get("skipped"):
+            self.say(skipped_text(event))
         if event["kind"] not in ("started", "result", "ended", "retried", "promoted"):
             return
         trial = state.trials[event["trial"]]
@@ -104,6 +106,8 @@ class LiveScreen:
 
     def event(self, event: Event, state: SearchState) -> None:
         """Draw at once; what happened to a trial stays above the table."""
+        if event.get("skipped"):
+            self.say(skipped_text(event))
         if event["kind"] == "retried":
             self.say(f"{event['trial']}: lost ({event['error']}); beginning again from its checkpoint")
         if event.get("end"):
@@ -156,6 +160,11 @@ def epoch_text(trial: TrialState, state: SearchState, outlook: Outlook) -> str:
     metric = f"{state.metric} {trial.last[state.metric]:.3f}"
     loss = f" loss {trial.last['loss']:.3f}" if "loss" in trial.last else ""
     return f"epoch {trial.epochs}/{outlook.epochs(trial)} {metric}{loss} {speed:.1f} images/s"
+
+
+def skipped_text(event: Event) -> str:
+    """What was drawn for a trial before and cannot run."""
+    return f"{event['trial']}: {event['skipped']} points left out before it: {'; '.join(event['because'])}"
 
 
 def end_text(trial: TrialState, state: SearchState) -> str:

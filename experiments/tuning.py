@@ -162,6 +162,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
             seed=suggestion.seed,
             why=suggestion.why,
             skipped=len(suggestion.skipped),
+            because=list(dict.fromkeys(each.reason for each in suggestion.skipped)),
         )
         self._scheduler.added(trial_id, suggestion.why)
         return self._live.trial(trial_id)

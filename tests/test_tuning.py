@@ -1,13 +1,16 @@
 """Between Ray Tune and the record: which trials go out, and what is written down of what comes back."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import search_spaces
 from experiments.live import LiveSearch
+from experiments.progress import Outlook, PlainScreen
 from experiments.record import Record, read_record
 from experiments.schedulers import build_scheduler
 from experiments.schedulers.ray_scheduler import DecidingScheduler
@@ -16,6 +19,7 @@ from experiments.stoppers import Budget, SearchEnds
 from experiments.trainable import TrialOrder
 from experiments.tuning import RecordedSearch, RecordingCallback, SearchStopper
 from satdet.config import metric_names
+from search_spaces.declare import Choice, Forbid, SearchSpace
 from tests.searches import COMPLETED, begin, report, suggest
 
 EXPERIMENT = search_spaces.load("backbone_ablation")
@@ -175,3 +179,29 @@ def test_search_stops_for_its_budget_and_on_request(live):
     assert not SearchStopper(live, SearchEnds(Budget(gpu_seconds=20), 1.0), interrupt).stop_all()
     interrupt.asked = True
     assert SearchStopper(live, SearchEnds(None, 0), interrupt).stop_all()
+
+
+def test_points_that_cannot_run_are_recorded_and_told_with_their_reason(tmp_path, capsys):
+    experiment = dataclasses.replace(
+        search_spaces.load("sweep_random"),
+        first=(),
+        space=SearchSpace(
+            {"training.batch_size": Choice(2, 4, 8, 16)},
+            constraints=(Forbid("training.batch_size > 2", because="too large"),),
+        ),
+    )
+    with Record(tmp_path / "record.jsonl") as record:
+        live = LiveSearch(record)
+        live.note("search", search_id="x", declaration=experiment.to_json(), digest=experiment.digest())
+        live.listen(PlainScreen(Console(stderr=True), Outlook("x", 6, 2, lambda trial: 1)).event)
+        search = RecordedSearch(
+            live, build_searcher(experiment), deciding(), order=None, resources=None, limit=6, concurrency=6
+        )
+        for _ in range(6):
+            search._next()
+    suggested = [event for event in read_record(tmp_path / "record.jsonl") if event["kind"] == "suggested"]
+    assert {event["values"]["training.batch_size"] for event in suggested} == {2}
+    skipping = [event for event in suggested if event["skipped"]]
+    assert skipping and all(event["because"] == ["too large"] for event in skipping)
+    assert live.state.skipped == sum(event["skipped"] for event in skipping)
+    assert capsys.readouterr().err.count("left out before it: too large") == len(skipping)
