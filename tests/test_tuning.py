@@ -19,7 +19,7 @@ from experiments.stoppers import Budget, SearchEnds
 from experiments.trainable import TrialOrder
 from experiments.tuning import RecordedSearch, RecordingCallback, SearchStopper
 from satdet.config import metric_names
-from search_spaces.declare import Choice, Forbid, SearchSpace
+from search_spaces.declare import BudgetCap, Choice, Forbid, SearchSpace, Target
 from tests.searches import COMPLETED, begin, report, suggest
 
 EXPERIMENT = search_spaces.load("backbone_ablation")
@@ -205,3 +205,26 @@ def test_points_that_cannot_run_are_recorded_and_told_with_their_reason(tmp_path
     assert skipping and all(event["because"] == ["too large"] for event in skipping)
     assert live.state.skipped == sum(event["skipped"] for event in skipping)
     assert capsys.readouterr().err.count("left out before it: too large") == len(skipping)
+
+
+@pytest.mark.parametrize(
+    ("stoppers", "budget", "reason"),
+    [
+        ((), None, None),
+        ((BudgetCap(epochs=2),), None, None),
+        ((BudgetCap(epochs=1),), None, "budget"),
+        ((BudgetCap(seconds=1e9),), None, None),
+        ((BudgetCap(gpu_seconds=20),), None, "budget"),
+        ((BudgetCap(epochs=1),), Budget(epochs=2), None),  # what is said on the command line counts
+        ((Target(value=0.5),), None, None),
+        ((Target(value=0.3),), None, "target_reached"),  # in its last epoch a trial just completes
+        ((Target(value=0.3, ends_search=False),), None, None),
+    ],
+)
+def test_a_search_ends_for_its_declared_reasons(live, stoppers, budget, reason):
+    trial = suggest(live.record, 0)
+    report(live.record, trial, 1, 0.4, COMPLETED)
+    for event in live.record.events[-3:]:
+        live.state.apply(event)
+    experiment = dataclasses.replace(EXPERIMENT, stoppers=stoppers)
+    assert SearchEnds.of(experiment, budget, gpus_per_trial=2.0).reason(live.state) == reason
