@@ -25,7 +25,7 @@ from search_spaces.declare import (
     Quantised,
     SearchSpace,
 )
-from search_spaces.declare.domains import Continuous
+from search_spaces.declare.distributions import Continuous
 from search_spaces.declare.expressions import Expression
 
 _ENDS = {"complete": OptunaState.COMPLETE, "pruned": OptunaState.PRUNED, "failed": OptunaState.PRUNED}

@@ -1,24 +1,18 @@
 """The vocabulary of declarations: plain, frozen, checked values. Nothing here imports torch or ray."""
 
 from satdet.config import ConfigError, TrialConfig
-from search_spaces.declare.domains import (
+from search_spaces.declare.discrete import Choice, Constant, Fragments, IntUniform, Permutation
+from search_spaces.declare.distributions import (
     Beta,
-    Choice,
-    Constant,
-    Domain,
-    Fragments,
-    IntUniform,
     InverseLogUniform,
-    LinearGrid,
-    LogGrid,
     LogNormal,
     LogUniform,
     Normal,
-    Permutation,
     Quantised,
     Uniform,
-    Value,
 )
+from search_spaces.declare.domain import Domain, Value
+from search_spaces.declare.domains import LinearGrid, LogGrid
 from search_spaces.declare.experiment import Experiment, SimulatedSurvey, Smoke, reported_metrics
 from search_spaces.declare.protocols import (
     BETTER_PROTOCOL,

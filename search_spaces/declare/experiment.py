@@ -22,7 +22,9 @@ from satdet.config import (
     unknown_name,
     with_values,
 )
-from search_spaces.declare.domains import Continuous, Domain, IntUniform, Quantised
+from search_spaces.declare.discrete import IntUniform
+from search_spaces.declare.distributions import Continuous, Quantised
+from search_spaces.declare.domain import Domain
 from search_spaces.declare.plain import Setting
 from search_spaces.declare.settings import (
     Objective,
@@ -240,18 +242,7 @@ class Experiment:
         parameters = self.space.parameters
         if searcher.sampled and self.trials is None:
             raise ConfigError(f"{self.name}: {name} needs a number of trials")
-        if (self.each or self.confirm) and not searcher.sampled:
-            raise ConfigError(
-                f"{self.name}: each and confirm are of searches that sample; {name} runs every cell anyway"
-            )
-        if self.each is not None:
-            domain = self.space.domains.get(self.each)
-            if domain is None or domain.values is None:
-                raise ConfigError(
-                    f"{self.name}: each = {self.each!r} is not a path of the space with finitely many values"
-                )
-        if isinstance(self.confirm, bool) or not isinstance(self.confirm, int) or self.confirm < 0:
-            raise ConfigError(f"{self.name}: confirm = {self.confirm!r} is not a number of seeds")
+        self._check_division()
         if self.space.conditions and not searcher.conditional:
             raise ConfigError(
                 f"{self.name}: {name} cannot hold conditions; use Random, QuasiRandom, TPE, NSGA2 or BOHB"
@@ -270,7 +261,25 @@ class Experiment:
         if searcher.sampled:
             middle = self.space.resolve(self.base, lambda parameter: parameter.domain.quantile(0.5))
             self.space.refusal(self.base, middle)  # a condition that cannot be evaluated is noticed here
-            return
+        else:
+            self._check_cells()
+
+    def _check_division(self) -> None:
+        if (self.each or self.confirm) and not self.searcher.sampled:
+            raise ConfigError(
+                f"{self.name}: each and confirm are of searches that sample;"
+                f" {type(self.searcher).__name__} runs every cell anyway"
+            )
+        if self.each is not None:
+            domain = self.space.domains.get(self.each)
+            if domain is None or domain.values is None:
+                raise ConfigError(
+                    f"{self.name}: each = {self.each!r} is not a path of the space with finitely many values"
+                )
+        if isinstance(self.confirm, bool) or not isinstance(self.confirm, int) or self.confirm < 0:
+            raise ConfigError(f"{self.name}: confirm = {self.confirm!r} is not a number of seeds")
+
+    def _check_cells(self) -> None:
         too_many = self.space.least_cells() > _MOST_CELLS
         cells = 0 if too_many else sum(1 for _ in itertools.islice(self.space.cells(self.base), _MOST_CELLS + 1))
         if too_many or cells > _MOST_CELLS:

@@ -13,7 +13,8 @@ from satdet.config import (
     TrialConfig,
     with_values,
 )
-from search_spaces.declare.domains import Choice, LogUniform
+from search_spaces.declare.discrete import Choice
+from search_spaces.declare.distributions import LogUniform
 from search_spaces.declare.experiment import SimulatedSurvey, Smoke
 from search_spaces.declare.settings import Scheduler
 from search_spaces.declare.space import SearchSpace

@@ -9,7 +9,9 @@ from functools import cached_property
 from typing import Any
 
 from satdet.config import ConfigError, TrialConfig, flatten, leaf, leaf_paths, unknown_name, with_values
-from search_spaces.declare.domains import DOMAINS, Domain, Fragments, Value, domain_of_json
+from search_spaces.declare.discrete import Fragments
+from search_spaces.declare.domain import Domain, Value
+from search_spaces.declare.domains import DOMAINS, domain_of_json
 from search_spaces.declare.expressions import Expression
 
 Values = dict[str, Value]

@@ -19,7 +19,7 @@ from search_spaces.declare import (
     Quantised,
     Uniform,
 )
-from search_spaces.declare.domains import Continuous
+from search_spaces.declare.distributions import Continuous
 from search_spaces.sweep_files.checks import at, check_keys, number, one_of, sequence, shown, whole
 from search_spaces.sweep_files.values import kind_of, typed
 
