@@ -160,7 +160,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
             values=plain(suggestion.values),
             config=plain(self._searcher.space.expand(suggestion.values)),
             seed=suggestion.seed,
-            why=suggestion.why,
+            why={"searcher": type(self._searcher.experiment.searcher).__name__, **suggestion.why},
             skipped=len(suggestion.skipped),
             because=list(dict.fromkeys(each.reason for each in suggestion.skipped)),
         )

@@ -220,6 +220,7 @@ def test_every_trial_ends_and_says_why(name, tmp_path, monkeypatch):
     assert {trial.status for trial in trials} <= {"finished", "stopped", "failed"}
     assert all(trial.detail for trial in trials if trial.status == "stopped")
     assert all(trial.why["by"] for trial in trials)
+    assert {trial.why["searcher"] for trial in trials} == {type(experiment.searcher).__name__}
     stopping = not isinstance(experiment.scheduler, RunAll) or experiment.stoppers
     assert any(trial.status == "stopped" for trial in trials) == bool(stopping)
     confirming = [trial for trial in trials if trial.why["by"] == "confirm"]
