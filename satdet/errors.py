@@ -4,7 +4,8 @@
     ├── UsageError                 2   a wrong flag, declaration, value or path
     │   ├── ConfigError            2   a key or value that a configuration cannot hold
     │   ├── WeightsError           2   pretrained weights that cannot be had
-    │   └── StorageError           2   a storage that cannot be read or written, or a search in the way
+    │   ├── StorageError           2   a storage that cannot be read or written, or a search in the way
+    │   └── TrackerError           2   a tracker that is required and does not answer
     ├── DataError                  4   frames, catalogues or tiles that cannot be used
     │   ├── FrameError             4   one FITS frame
     │   ├── CatalogueError         4   one catalogue
@@ -39,6 +40,10 @@ class WeightsError(UsageError):
 
 class StorageError(UsageError):
     """A storage that cannot be read or written, or a search that is in the way."""
+
+
+class TrackerError(UsageError):
+    """A tracker that is required, and whose server does not answer."""
 
 
 class DataError(SatdetError):
