@@ -5,6 +5,7 @@
     │   ├── ConfigError            2   a key or value that a configuration cannot hold
     │   ├── WeightsError           2   pretrained weights that cannot be had
     │   ├── StorageError           2   a storage that cannot be read or written, or a search in the way
+    │   │   └── StorageLostError 130   a storage that is full, read-only or out of reach, and stayed so
     │   └── TrackerError           2   a tracker that is required and does not answer
     ├── DataError                  4   frames, catalogues or tiles that cannot be used
     │   ├── FrameError             4   one FITS frame
@@ -40,6 +41,12 @@ class WeightsError(UsageError):
 
 class StorageError(UsageError):
     """A storage that cannot be read or written, or a search that is in the way."""
+
+
+class StorageLostError(StorageError):
+    """A storage that is full, read-only or out of reach, and stayed so; what is on it can be gone on from later."""
+
+    exit_status = 130
 
 
 class TrackerError(UsageError):
