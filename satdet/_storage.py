@@ -1,0 +1,79 @@
+"""A storage that refuses for a while: which errors pass by themselves or by somebody's hand, and waiting for that."""
+
+import errno
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from satdet.errors import StorageLostError
+
+T = TypeVar("T")
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+READ_ONLY = frozenset({errno.EROFS})
+OUT_OF_REACH = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENODEV,
+     errno.ENXIO, errno.ECONNABORTED, errno.ECONNRESET, errno.EREMOTEIO, errno.ENOLINK}
+)  # fmt: skip
+PATIENCE_SECONDS = 120.0
+"""How long a refusing storage is waited for by default; a server's restart or a remount takes less."""
+
+
+def may_pass(error: OSError, path: Path) -> bool:
+    """Whether the same may succeed later: the storage of `path` is full, read-only, out of reach or gone."""
+    if error.errno == errno.ENOENT:
+        return not path.parent.exists()
+    return error.errno in FULL | READ_ONLY | OUT_OF_REACH
+
+
+def advice(error: OSError) -> str:
+    """What to do about it, for a message."""
+    if error.errno in FULL:
+        return "free some space and resume"
+    return "make it writable and resume" if error.errno in READ_ONLY else "bring it back and resume"
+
+
+def keep_trying(
+    attempt: Callable[[], T],
+    path: Path,
+    *,
+    seconds: float = PATIENCE_SECONDS,
+    pause: Callable[[float, OSError], bool] | None = None,
+) -> T:
+    """Do `attempt` until it succeeds, for as long as the storage of `path` is expected back.
+
+    Parameters
+    ----------
+    attempt : callable
+        May be called any number of times; raises OSError.
+    path : Path
+        What is read or written, for the message.
+    seconds : float
+        By the monotonic clock.
+    pause : callable, optional
+        Waits for at most so many seconds after an error; whether to give up at once.
+
+    Raises
+    ------
+    StorageLostError
+        If the storage did not come back, or `pause` gave up.
+    OSError
+        Whatever does not pass by waiting.
+    """
+    deadline = time.monotonic() + seconds
+    pause = pause or _sleep
+    while True:
+        try:
+            return attempt()
+        except OSError as error:
+            if not may_pass(error, path):
+                raise
+            left = deadline - time.monotonic()
+            if left <= 0 or pause(min(1.0, left), error):
+                raise StorageLostError(f"{path}: {error.strerror}; {advice(error)}") from error
+
+
+def _sleep(seconds: float, error: OSError) -> bool:
+    time.sleep(seconds)
+    return False
