@@ -1,19 +1,45 @@
 """Opening a search: what a record of that name says already, and whether a new command may go on from there."""
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths
 from experiments.record import read_record
-from experiments.state import SearchState
+from experiments.state import OPEN, SearchState
+from experiments.stoppers import SearchEnds
+from satdet.config import unknown_name
 from satdet.errors import StorageError, UsageError
 from search_spaces.declare import Experiment
 
 
-def earlier_state(search: SearchPaths) -> SearchState:
-    """What a record of that name says already; an empty state if there is none."""
-    return SearchState.of(read_record(search.record)) if search.record.is_file() else SearchState()
+def earlier_state(search: SearchPaths, *, fresh: bool = False) -> SearchState:
+    """What a record of that name says already; an empty state if there is none.
+
+    Parameters
+    ----------
+    search : SearchPaths
+    fresh : bool
+        A record that cannot be read is as good as none: the search will be moved away.
+
+    Raises
+    ------
+    StorageError
+        If the record is damaged, or trials are there without one: that is not a search to begin silently anew.
+    """
+    try:
+        state = SearchState.of(read_record(search.record)) if search.record.is_file() else SearchState()
+    except StorageError:
+        if fresh:
+            return SearchState()
+        raise
+    if not state.header and search.trials.is_dir() and any(search.trials.iterdir()) and not fresh:
+        raise StorageError(
+            f"{search.root}: there are trials but the beginning of their record ({search.record.name}) is lost;"
+            " restore it from a backup, or begin with --fresh, which moves them away"
+        )
+    return state
 
 
 def check_in_the_way(search: SearchPaths, earlier: SearchState, options: RunOptions) -> None:
@@ -63,6 +89,21 @@ def check_unchanged(earlier: SearchState, experiment: Experiment) -> None:
     )
 
 
+def check_ends(earlier: SearchState, ends: SearchEnds, *, asked: bool) -> None:
+    """Refuse to give more trials or epochs to a search whose budget is spent: they would end at once.
+
+    Raises
+    ------
+    UsageError
+        Saying how to give it more.
+    """
+    if asked and earlier.status == "finished" and ends.reason(earlier) == "budget":
+        raise UsageError(
+            f"the budget of the search is spent ({earlier.seconds / 3600:.2f} h,"
+            f" {sum(trial.epochs for trial in earlier.trials.values())} epochs); say a larger one with --budget"
+        )
+
+
 def check_same_file(earlier: SearchState, now: Mapping[str, str]) -> None:
     """Refuse to go on measuring another checkpoint than the search began with.
 
@@ -90,4 +131,32 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 def archive(storage: StoragePaths, search: SearchPaths, earlier: SearchState) -> None:
     """Move an earlier search out of the way; nothing is ever deleted."""
     storage.archive.mkdir(exist_ok=True)
-    search.root.rename(storage.archive / f"{search.name}-{earlier.search_id}")
+    identity = earlier.search_id if earlier.header else f"damaged-{secrets.token_hex(4)}"
+    search.root.rename(storage.archive / f"{search.name}-{identity}")
+
+
+def reopened(earlier: SearchState, options: RunOptions) -> list[dict[str, Any]]:
+    """The ended trials that a command has go on: for each what is recorded, its changed configuration above all.
+
+    Raises
+    ------
+    UsageError
+        If there is no such trial, it has not ended, or it is not said how far it should go.
+    """
+    if options.continued and earlier.task != "train":
+        raise UsageError("--continue: an evaluation has no epochs to go on with")
+    changes = []
+    for trial_id in dict.fromkeys(options.continued):
+        if trial_id not in earlier.trials:
+            raise UsageError(f"--continue {unknown_name('trial', trial_id, earlier.trials)}")
+        trial = earlier.trials[trial_id]
+        if trial.status in OPEN:
+            raise UsageError(f"--continue {trial_id}: it has not ended ({trial.status}); --resume goes on with it")
+        if options.more_epochs is None and trial.status != "failed":
+            raise UsageError(f"--continue {trial_id}: it has {trial.epochs} epochs; how many more? --epochs +20")
+        more = options.more_epochs
+        config = {} if more is None else {"training.epochs": trial.epochs + more}
+        after = trial.continued_after if more is None else trial.epochs
+        ended = {"status": trial.status, "stop_reason": trial.stop_reason}
+        changes.append({"trial": trial_id, "config": config, "after": after, "ended": ended})
+    return changes

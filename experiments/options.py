@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.keeping import Keep, parse_keep
 from experiments.stoppers import Budget, parse_budget
+from satdet._storage import PATIENCE_SECONDS
 from satdet.config import ConfigError, parse_value, unknown_name
 from satdet.errors import UsageError
 from search_spaces.declare import SCHEDULERS, SEARCHERS, Experiment
@@ -41,6 +43,12 @@ class RunOptions:
     weights_dir: str | None = None
     checkpoint: str | None = None
     best_of: str | None = None
+    keep: Keep | None = None
+    continued: tuple[str, ...] = ()
+    more_epochs: int | None = None
+    require_trackers: bool = False
+    termination_notice: str | None = None
+    storage_patience: float = PATIENCE_SECONDS
     resume: bool = False
     fresh: bool = False
     plan: bool = False
@@ -53,16 +61,19 @@ class RunOptions:
         budget = asdict(self.budget) if self.budget else None
         searched = {"smoke": self.smoke, "values": self.values, "seeds": self.seeds, "data": data, "labels": labels}
         strategy = {"searcher": self.searcher, "scheduler": self.scheduler}
-        return searched | strategy | {"trials": self.trials, "budget": budget, "checkpoint": self.checkpoint}
+        kept = {"keep": asdict(self.keep) if self.keep else None}
+        return searched | strategy | kept | {"trials": self.trials, "budget": budget, "checkpoint": self.checkpoint}
 
     def resumed(self, recorded: Mapping[str, Any]) -> "RunOptions":
-        """These options, with what was not said taken from those `recorded` when the search began."""
+        """These options, with what was not said taken from those `recorded` by the sessions before."""
         said = self.recorded()
         taken = {name: value for name, value in recorded.items() if said[name] is None}
         if self.best_of is not None:
             taken.pop("checkpoint", None)
         if taken.get("budget"):
             taken["budget"] = Budget(**taken["budget"])
+        if taken.get("keep"):
+            taken["keep"] = Keep(**taken["keep"])
         return replace(self, **taken)
 
     def applied_to(self, experiment: Experiment) -> Experiment:
@@ -132,9 +143,37 @@ def build_parser() -> argparse.ArgumentParser:
     measured.add_argument("--best-of", metavar="SEARCH", help="measure the best model of a search in this storage")
     add("--tracking-uri", metavar="URI", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow (default: SQLite)")
     add("--wandb", choices=("online", "offline", "off"), help="default: online with a key, else offline")
+    add("--require-trackers", action="store_true", help="start only if MLflow and W&B answer (default: send later)")
+    add("--keep", metavar="K[,SIZE]", help="newest checkpoints of a trial, and a cap for the search, like 3,20GB")
+    add(
+        "--storage-patience",
+        type=float,
+        metavar="SECONDS",
+        default=PATIENCE_SECONDS,
+        help="how long to wait for a storage that is full or out of reach (default: %(default).0f)",
+    )
+    add(
+        "--termination-notice",
+        metavar="FILE",
+        default=os.environ.get("SATDET_TERMINATION_NOTICE"),
+        help="leave as on Ctrl-C when this file appears (spot machines)",
+    )
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with an interrupted search")
+    again.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an interrupted search; with more --trials, with a finished one",
+    )
+    again.add_argument(
+        "--continue",
+        dest="continued",
+        action="append",
+        default=[],
+        metavar="TRIAL",
+        help="resume, and go on with a trial that has ended (repeatable)",
+    )
     again.add_argument("--fresh", action="store_true", help="begin anew; an earlier search is moved into archive/")
+    add("--epochs", metavar="+N", help="epochs that a continued trial trains beyond those it has")
     add("--json", action="store_true", help="print the summary on standard output")
     add("--debug", action="store_true", help="show tracebacks")
     return parser
@@ -162,9 +201,27 @@ def options_of(parsed: argparse.Namespace) -> RunOptions:
         raise UsageError(
             f"--workers-per-trial {parsed.workers_per_trial}: a trial trains in one process in this version"
         )
-    plain = {name: value for name, value in vars(parsed).items() if name not in ("list", "debug", "set", "budget")}
-    budget = parse_budget(parsed.budget) if parsed.budget else None
-    return RunOptions(**plain, values=parse_assignments(parsed.set), budget=budget)
+    if parsed.storage_patience < 0:
+        raise UsageError(f"--storage-patience {parsed.storage_patience:g} is negative")
+    if parsed.epochs is not None and not parsed.continued:
+        raise UsageError(f"--epochs {parsed.epochs}: of which trial? name it with --continue TRIAL")
+    own: dict[str, Any] = {
+        "values": parse_assignments(parsed.set),
+        "budget": parse_budget(parsed.budget) if parsed.budget else None,
+        "keep": parse_keep(parsed.keep) if parsed.keep is not None else None,
+        "continued": tuple(parsed.continued),
+        "more_epochs": _more_epochs(parsed.epochs) if parsed.epochs is not None else None,
+        "resume": parsed.resume or bool(parsed.continued),
+    }
+    known = set(RunOptions.__dataclass_fields__)
+    plain = {name: value for name, value in vars(parsed).items() if name in known and name not in own}
+    return RunOptions(**plain, **own)
+
+
+def _more_epochs(text: str) -> int:
+    if not text.startswith("+") or not text[1:].isdigit() or int(text) < 1:
+        raise UsageError(f"--epochs {text} is not like +20")
+    return int(text)
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any] | None:

@@ -127,13 +127,13 @@ class SearchPaths:
         return self.root / "trackers"
 
     @property
-    def ray(self) -> Path:
-        """Ray Tune's own files; nothing is ever read back from them."""
-        return self.root / "ray"
+    def trials(self) -> Path:
+        """The trials' folders."""
+        return self.root / "trials"
 
     def trial(self, trial_id: str) -> Path:
         """Checkpoints, model, pictures and logs of a trial."""
-        return self.root / "trials" / trial_id
+        return self.trials / trial_id
 
 
 def storage_paths(storage: str | os.PathLike[str]) -> StoragePaths:

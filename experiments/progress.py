@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rich.console import Console, Group
@@ -26,6 +26,7 @@ class Outlook:
     trials: int
     concurrency: int
     epochs: Callable[[TrialState], int]
+    began: float = field(default_factory=time.monotonic)
 
     def seconds_left(self, state: SearchState) -> float | None:
         """Epochs left times the mean seconds of the epochs so far, over the trials at a time; None before any epoch."""
@@ -189,7 +190,7 @@ def overview(state: SearchState, outlook: Outlook) -> str:
         best = ranking[0].best(state.metric, state.mode)[state.metric]
         parts.append(f"best {state.metric} {best:.3f} ({cell_text(ranking[0])})")
     left = outlook.seconds_left(state)
-    parts.append(f"{clock(time.time() - state.session_began + state.seconds_before)} gone")
+    parts.append(f"{clock(time.monotonic() - outlook.began + state.seconds_before)} gone")
     if left is not None and ended < outlook.trials:
         parts.append(f"about {clock(left)} left")
     return ", ".join(parts)

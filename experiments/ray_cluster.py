@@ -1,6 +1,7 @@
 """A Ray cluster to run on: a local one of our own, started locked down, or one that is there already."""
 
 import contextlib
+import io
 import logging
 import os
 import secrets
@@ -133,7 +134,7 @@ def ray_logs_to(path: Path) -> Iterator[None]:
     """Send Ray's messages, also those it prints on standard output, to a file: they do not belong between our lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     logger = logging.getLogger("ray")
-    with path.open("a") as sink, contextlib.redirect_stdout(sink):
+    with contextlib.closing(_LenientLog(path)) as sink, contextlib.redirect_stdout(sink):
         logger.handlers = [logging.StreamHandler(sink)]
         logger.setLevel(logging.INFO)
         logger.propagate = False
@@ -141,3 +142,19 @@ def ray_logs_to(path: Path) -> Iterator[None]:
             yield
         finally:
             logger.handlers = []
+
+
+class _LenientLog(io.TextIOBase):
+    """A log file whose disk may be full: what cannot be written is left out, for a log must not end a search."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._file.write(text.encode(errors="replace"))
+        return len(text)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -3,19 +3,22 @@
 One line an event: ``<crc32 of the rest, 8 hex digits> <JSON object>``. A line is on disk (fsync) before anything that
 follows from it is done. A torn last line, from a machine that died while writing, is dropped; damage anywhere else is
 an error, never a silent restart.
+
+Events carry ``n``, their number from 1, which orders them; ``t`` [s], the monotonic clock since the journal was opened,
+from which durations are made; and ``time`` [s since 1970], which is shown to people and decides on nothing.
 """
 
 import json
 import os
-import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from satdet.errors import StorageError
+from satdet._storage import PATIENCE_SECONDS, keep_trying
+from satdet.errors import StorageError, StorageLostError
 
 VERSION = 1
 Event = dict[str, Any]
@@ -28,6 +31,19 @@ class Record:
     ----------
     path : Path
         The journal's file, created if absent. A torn last line is cut off.
+    patience : float
+        How long [s] a storage that is full, read-only or out of reach is waited for.
+    pause : callable, optional
+        Waits for at most so many seconds after such an error; whether to give up at once.
+
+    Attributes
+    ----------
+    events : list of dict
+        All of them, those of earlier sessions first.
+    dropped : int
+        Bytes of the torn last line that was cut off.
+    lost : StorageLostError or None
+        Why nothing can be written any more.
 
     Raises
     ------
@@ -35,34 +51,64 @@ class Record:
         If a line other than the last is damaged, or the journal was written by a newer version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        pause: Callable[[float, OSError], bool] | None = None,
+    ) -> None:
         self.path = path
         self.events: list[Event] = []
-        self._lock = threading.Lock()
+        self._patience = patience
+        self._pause = pause
+        self.lost: StorageLostError | None = None
+        self._began = time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
-        valid = 0
-        for event, end in _parse(path.read_bytes() if path.exists() else b"", path):
+        content = path.read_bytes() if path.exists() else b""
+        self._end = 0
+        for event, end in _parse(content, path, 1):
             self.events.append(event)
-            valid = end
-        self._file = path.open("ab")
-        self._file.truncate(valid)
+            self._end = end
+        self.dropped = len(content) - self._end
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        os.ftruncate(self._file, self._end)
         self._sequence = self.events[-1]["n"] if self.events else 0
         _sync_folder(path.parent)
 
     def append(self, kind: str, **values: Any) -> Event:
-        """Write one event and wait until it is on disk; returns it with its sequence number and time [s since 1970]."""
-        with self._lock:
-            event = {"n": self._sequence + 1, "time": round(time.time(), 3), "kind": kind, **values}
-            self._file.write(_line(event))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._sequence += 1
-            self.events.append(event)
-            return event
+        """Write one event and wait until it is on disk; returns it.
+
+        Raises
+        ------
+        StorageLostError
+            If the storage refused for longer than there was patience, and at once ever after.
+        StorageError
+            If another process has written to the journal.
+        """
+        if self.lost is not None:
+            raise self.lost
+        times = {"time": round(time.time(), 3), "t": round(time.monotonic() - self._began, 3)}
+        event = {"n": self._sequence + 1, **times, "kind": kind, **values}
+        line = _line(event)
+        attempts = iter([self._write])
+
+        def attempt() -> None:
+            next(attempts, self._write_again)(line)
+
+        try:
+            keep_trying(attempt, self.path, seconds=self._patience, pause=self._pause)
+        except StorageLostError as error:
+            self.lost = error
+            raise
+        self._end += len(line)
+        self._sequence += 1
+        self.events.append(event)
+        return event
 
     def close(self) -> None:
         """Close the file; the record can be opened again."""
-        self._file.close()
+        os.close(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +118,34 @@ class Record:
     ) -> None:
         self.close()
 
+    def _write(self, line: bytes) -> None:
+        if os.fstat(self._file).st_size != self._end:
+            raise self._not_ours()
+        remaining = memoryview(line)
+        while remaining:
+            remaining = remaining[os.write(self._file, remaining) :]
+        os.fsync(self._file)
+
+    def _write_again(self, line: bytes) -> None:
+        """As `_write`, after a failure that may have left a part of the line, or a handle of no use any more."""
+        file = os.open(self.path, os.O_RDWR | os.O_APPEND)
+        os.close(self._file)
+        self._file = file
+        size = os.fstat(file).st_size
+        if not self._end <= size <= self._end + len(line) or not line.startswith(
+            os.pread(file, size - self._end, self._end)
+        ):
+            raise self._not_ours()
+        os.ftruncate(file, self._end)
+        self._write(line)
+
+    def _not_ours(self) -> StorageError:
+        size = os.fstat(self._file).st_size
+        return StorageError(
+            f"{self.path}: is {size} bytes long where this process has written {self._end}; another process has"
+            " changed it, so this one leaves; look who runs the search, then resume"
+        )
+
 
 class RecordReader:
     """Follows a journal that another process may be writing."""
@@ -79,6 +153,7 @@ class RecordReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._offset = 0
+        self._next = 1
 
     def new_events(self) -> list[Event]:
         """The events written since the last call; a line that is not yet whole waits for the next."""
@@ -87,9 +162,10 @@ class RecordReader:
             content = file.read()
         events = []
         start = self._offset
-        for event, end in _parse(content, self.path):
+        for event, end in _parse(content, self.path, self._next):
             events.append(event)
             self._offset = start + end
+            self._next = event["n"] + 1
         return events
 
 
@@ -106,13 +182,26 @@ def read_record(path: Path) -> list[Event]:
     return RecordReader(path).new_events()
 
 
+def whole_prefix(content: bytes, path: Path) -> tuple[list[Event], int]:
+    """The events before the first damage in the `content` of the journal at `path`, and how many bytes they take."""
+    events: list[Event] = []
+    length = 0
+    try:
+        for event, end in _parse(content, path, 1):
+            events.append(event)
+            length = end
+    except StorageError:
+        pass
+    return events, length
+
+
 def _line(event: Event) -> bytes:
     body = json.dumps(event, separators=(",", ":"), allow_nan=False).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def _parse(content: bytes, path: Path) -> Iterator[tuple[Event, int]]:
-    """Each whole event with the offset of its end."""
+def _parse(content: bytes, path: Path, number: int) -> Iterator[tuple[Event, int]]:
+    """Each whole event, the first one's number being `number`, with the offset of its end."""
     offset = 0
     while (newline := content.find(b"\n", offset)) >= 0:
         line = content[offset:newline]
@@ -120,10 +209,16 @@ def _parse(content: bytes, path: Path) -> Iterator[tuple[Event, int]]:
         if event is None:
             if content.find(b"\n", newline + 1) < 0:
                 return
-            raise StorageError(f"{path}: damaged at byte {offset}; restore it from a backup, or begin with --fresh")
+            raise StorageError(
+                f"{path}: damaged at byte {offset}; restore it from a backup, or go on from the events before that with"
+                f" python -m experiments.repair {path.parent.name}"
+            )
+        if event["n"] != number:
+            raise StorageError(f"{path}: event {number} is missing at byte {offset}; restore it from a backup")
         if event.get("version", VERSION) > VERSION:
             raise StorageError(f"{path}: written by a newer version (record {event['version']}); upgrade satdet")
         yield event, newline + 1
+        number += 1
         offset = newline + 1
 
 

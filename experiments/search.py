@@ -7,8 +7,8 @@ import platform
 import secrets
 import socket
 import sys
-import time
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -16,10 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import search_spaces
 from experiments.data import SearchData, check_batches, data_lines, prepare_data
-from experiments.interrupt import Interrupt, terminated_like_interrupted
+from experiments.interrupt import Interrupt, StoragePause, terminated_like_interrupted
+from experiments.keeping import CheckpointCap, Keep
 from experiments.live import LiveSearch
 from experiments.lock import in_turn, sole_driver
-from experiments.opening import archive, check_in_the_way, check_same_file, check_unchanged, earlier_state
+from experiments.opening import (
+    archive,
+    check_ends,
+    check_in_the_way,
+    check_same_file,
+    check_unchanged,
+    earlier_state,
+    reopened,
+)
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths, storage_paths
 from experiments.plan import Plan, make_plan
@@ -33,6 +42,7 @@ from experiments.stopping.speeds import median_rates
 from experiments.summary import write_summary
 from experiments.tracking import TrackerProcess
 from experiments.weights import stand_in_weights
+from satdet._storage import keep_trying
 from satdet.config import TrialConfig, unflatten
 from satdet.errors import DataError, SatdetError
 from search_spaces.declare import Experiment, SpeedGuard
@@ -42,6 +52,8 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("satdet", "ray", "optuna", "torch", "torchvision", "astropy", "albumentations", "torchmetrics", "mlflow",
              "wandb", "numpy")  # fmt: skip
+_TRACKERS_SECONDS = 45.0
+"""How long ``--require-trackers`` waits for their first answers; opening a new SQLite database takes some seconds."""
 
 
 def run_search(options: RunOptions) -> dict[str, Any]:
@@ -65,11 +77,11 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
     storage = storage_paths(options.storage)
     storage.make()
     search = storage.search(declared.name)
-    with sole_driver(search.lock), terminated_like_interrupted():
-        earlier = earlier_state(search)
+    with sole_driver(search.lock) as ownership, terminated_like_interrupted():
+        earlier = earlier_state(search, fresh=options.fresh)
         check_in_the_way(search, earlier, options)
         if options.resume:
-            options = options.resumed(earlier.header["options"])
+            options = options.resumed(earlier.options)
         experiment = options.applied_to(declared)
         if experiment.task == "evaluate":
             from experiments.evaluation import checkpoint_option, evaluating
@@ -80,8 +92,11 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
             experiment = evaluating(experiment, Path(str(options.checkpoint)))
         if options.resume:
             check_unchanged(earlier, experiment)
+        reopen = reopened(earlier, options) if options.continued else []
         plan = make_plan(experiment, options, machine() if options.address is None else Capacity(1 << 20, 1 << 20))
-        if options.resume and earlier.status != "interrupted" and not _work_left(earlier, plan, options):
+        if options.resume:
+            check_ends(earlier, _ends(plan, options), asked=bool(options.trials or reopen))
+        if options.resume and earlier.status != "interrupted" and not reopen and not _work_left(earlier, plan, options):
             return write_summary(search, earlier)
         if options.smoke and declared.smoke.stand_in_weights and options.weights_dir is None:
             detectors = [config.detector for config in plan.configs]
@@ -92,17 +107,34 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         sys.stderr.write(f"{'connecting to' if options.address else 'starting'} Ray\n")
         with ray_cluster(options.address, storage.ray_token) as capacity:
             plan = make_plan(experiment, options, capacity)
-            if options.fresh and earlier.header:
+            if options.fresh and search.root.exists():
                 archive(storage, search, earlier)
-            with ray_logs_to(search.logs / "ray.log"), Record(search.record) as record:
-                return _run_recorded(LiveSearch(record), plan, data, options, storage, search)
+            interrupt = Interrupt(
+                Path(options.termination_notice) if options.termination_notice else None,
+                lambda: f"{ownership.lost} has taken the search over" if ownership.lost else None,
+            )
+            pause = StoragePause(interrupt, options.storage_patience)
+            with (
+                ray_logs_to(search.logs / "ray.log"),
+                Record(search.record, patience=options.storage_patience, pause=pause) as record,
+            ):
+                return _run_recorded(LiveSearch(record), plan, data, options, storage, search, interrupt, reopen)
 
 
 def _run_recorded(
-    live: LiveSearch, plan: Plan, data: SearchData, options: RunOptions, storage: StoragePaths, search: SearchPaths
+    live: LiveSearch,
+    plan: Plan,
+    data: SearchData,
+    options: RunOptions,
+    storage: StoragePaths,
+    search: SearchPaths,
+    interrupt: Interrupt,
+    reopen: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The search from the point where all is known to be well."""
     experiment = plan.experiment
+    if live.record.dropped:
+        sys.stderr.write(f"the record ended in a torn line; its {live.record.dropped} bytes were dropped\n")
     if not live.state.header:
         live.note(
             "search",
@@ -115,25 +147,32 @@ def _run_recorded(
             **({"checkpoint": _file_identity(Path(options.checkpoint))} if options.checkpoint else {}),
             environment=_environment(),
         )
-    live.note("session", host=socket.gethostname(), process=os.getpid())
-    interrupt = Interrupt()
+    session = {"options": options.recorded(), "dropped": live.record.dropped}
+    live.note("session", host=socket.gethostname(), process=os.getpid(), **session)
+    for change in reopen:
+        live.note("continued", **change)
     with interrupt.handled(), TrackerProcess(storage, search, options) as trackers:
         screen = build_screen(_outlook(plan, experiment))
         try:
             if _work_left(live.state, plan, options):
                 for line in plan.skipped_lines():
                     screen.say(line)
-                _run_trials(live, plan, data, options, search, screen, interrupt)
+                _run_trials(live, plan, data, options, search, screen, interrupt, trackers)
                 _export_missing(live.state, search)
+        except SatdetError:
+            raise
         except Exception as error:
+            if live.record.lost is not None:
+                raise live.record.lost from None
             reason = " ".join(f"{type(error).__name__}: {error}".split())[-300:]
             raise SatdetError(f"the search broke off ({reason}); what is recorded is kept, resume it") from error
         finally:
             screen.close()
-            live.note("session_end", status=_status(live.state, interrupt))
-            write_summary(search, live.state)
+            if live.record.lost is None:
+                live.note("session_end", status=_status(live.state, interrupt))
+                _write_summary(search, live.state, options)
         trackers.finish()
-    return write_summary(search, live.state)
+    return _write_summary(search, live.state, options)
 
 
 def _run_trials(
@@ -144,6 +183,7 @@ def _run_trials(
     search: SearchPaths,
     screen: Screen,
     interrupt: Interrupt,
+    trackers: TrackerProcess,
 ) -> None:
     """Give the trials to Ray Tune and wait until all have ended, or somebody or the budget ends the search."""
     from ray import tune
@@ -163,23 +203,32 @@ def _run_trials(
         resources=PlacementGroupFactory([{"CPU": given.cpus, "GPU": given.gpus}]),
         limit=plan.trials,
         concurrency=given.concurrency,
+        interrupt=interrupt,
     )
-    ends = SearchEnds.of(experiment, options.budget, given.gpus)
+    ends = _ends(plan, options, live.state)
     stopper = SearchStopper(live, ends, interrupt)
+    cap = CheckpointCap(search, options.keep.total_bytes if options.keep else None, screen.say)
     live.listen(screen.event)
+    live.listen(cap.event)
+
+    def tick() -> None:
+        screen.tick(live.state)
+
     # Not Tuner.fit: it would pickle searcher, scheduler and callbacks for a restore that the record makes needless.
-    tune.run(
-        TrialTrainable if experiment.task == "train" else EvaluationTrainable,
-        name=f"session-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}",
-        storage_path=str(search.ray),
-        search_alg=trials,
-        scheduler=scheduler,
-        reuse_actors=True,
-        stop=stopper,
-        callbacks=[RecordingCallback(live, scheduler, lambda: screen.tick(live.state))],
-        verbose=0,
-        raise_on_failed_trial=False,
-    )
+    # What Ray writes is never read back, so it has no place in the storage, which may be slow, shared or full.
+    with tempfile.TemporaryDirectory(prefix="satdet-ray-", ignore_cleanup_errors=True) as scratch:
+        tune.run(
+            TrialTrainable if experiment.task == "train" else EvaluationTrainable,
+            name=search.name,
+            storage_path=scratch,
+            search_alg=trials,
+            scheduler=scheduler,
+            reuse_actors=True,
+            stop=stopper,
+            callbacks=[RecordingCallback(live, scheduler, tick, interrupt.ask)],
+            verbose=0,
+            raise_on_failed_trial=False,
+        )
     reason = ends.reason(live.state)
     if reason is not None and not interrupt.asked:
         for trial in live.state.open_trials():
@@ -233,6 +282,9 @@ def _order(
         speeds=_speeds(experiment, state),
         after_epoch=trial.epochs,
         weights_dir=options.weights_dir,
+        keep=(options.keep or Keep()).newest,
+        storage_patience=options.storage_patience,
+        continue_after=trial.continued_after,
         checkpoint=options.checkpoint if measured else None,
         shared=str(search.root / "evaluation"),
         cells=cells_of(experiment) if measured else [],
@@ -282,8 +334,18 @@ def _work_left(state: SearchState, plan: Plan, options: RunOptions) -> bool:
     """Whether a trial is open, or another may begin; a driver that died at the very end leaves none."""
     if state.open_trials():
         return True
+    return len(state.trials) < plan.trials and _ends(plan, options).reason(state) is None
+
+
+def _ends(plan: Plan, options: RunOptions, state: SearchState | None = None) -> SearchEnds:
+    """What ends the search early; a target is none while a trial goes on that had ended: somebody wants more of it."""
     ends = SearchEnds.of(plan.experiment, options.budget, plan.resources.gpus)
-    return len(state.trials) < plan.trials and ends.reason(state) is None
+    wanted = state is not None and any(trial.continued_after is not None for trial in state.open_trials())
+    return replace(ends, target=None) if wanted else ends
+
+
+def _write_summary(search: SearchPaths, state: SearchState, options: RunOptions) -> dict[str, Any]:
+    return keep_trying(lambda: write_summary(search, state), search.summary, seconds=options.storage_patience)
 
 
 def _status(state: SearchState, interrupt: Interrupt) -> str:

@@ -36,6 +36,10 @@ class TrialState:
     hardware: str | None = None
     """What the last epoch ran on."""
     ended_at: float | None = None
+    continued_after: int | None = None
+    """The epochs it had when somebody had it go on after its end: from there on only it decides when it ends."""
+    remarks: list[str] = field(default_factory=list)
+    """What happened besides: a damaged checkpoint, a smaller micro-batch."""
 
     @property
     def epochs(self) -> int:
@@ -72,12 +76,14 @@ class SearchState:
     """When the last event was recorded [s since 1970]."""
     seconds: float = 0.0
     """Wall clock of all sessions together."""
-    session_began: float = 0.0
-    """When the last session began [s since 1970]."""
+    session_began: float | None = None
+    """When the last session began, by its own monotonic clock [s]."""
     seconds_before: float = 0.0
     """Wall clock of the sessions before it."""
     skipped: int = 0
     """Points that were drawn and could not run."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Flags of the command as last said."""
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "SearchState":
@@ -119,8 +125,8 @@ class SearchState:
         if handler is not None:
             handler(event)
         self.updated_at = event["time"]
-        if self.session_began:
-            self.seconds = self.seconds_before + max(0.0, event["time"] - self.session_began)
+        if self.session_began is not None:
+            self.seconds = self.seconds_before + max(0.0, _seconds(event) - self.session_began)
 
     def open_trials(self) -> list[TrialState]:
         """Trials that have begun or wait, in the order of their suggestion."""
@@ -134,11 +140,13 @@ class SearchState:
 
     def _on_search(self, event: Event) -> None:
         self.header = event
+        self.options = event.get("options", {})
         self.started_at = event["time"]
 
     def _on_session(self, event: Event) -> None:
         self.status = "interrupted"
-        self.session_began, self.seconds_before = event["time"], self.seconds
+        self.options = event.get("options", self.options)
+        self.session_began, self.seconds_before = _seconds(event), self.seconds
 
     def _on_suggested(self, event: Event) -> None:
         trial_id = event["trial"]
@@ -155,6 +163,7 @@ class SearchState:
         trial = self.trials[event["trial"]]
         trial.results.append((event["epoch"], event["time"], event["metrics"]))
         trial.hardware = event.get("hardware", trial.hardware)
+        trial.remarks += event.get("remarks", [])
         self._decided(trial, event)
         self._on_ended(event)
 
@@ -162,6 +171,13 @@ class SearchState:
         trial = self.trials[event["trial"]]
         trial.status = "pending"
         self._decided(trial, event)
+
+    def _on_continued(self, event: Event) -> None:
+        trial = self.trials[event["trial"]]
+        trial.status = "pending"
+        trial.config = trial.config | event["config"]
+        trial.stop_reason = trial.error = trial.detail = trial.ended_at = None
+        trial.continued_after = event["after"]
 
     def _decided(self, trial: TrialState, event: Event) -> None:
         decision = event.get("decision")
@@ -183,3 +199,8 @@ class SearchState:
 
     def _on_session_end(self, event: Event) -> None:
         self.status = event["status"]
+
+
+def _seconds(event: Event) -> float:
+    """The clock of a session: monotonic, or in records of before it was noted, that of the day."""
+    return float(event["t"] if "t" in event else event["time"])

@@ -1,13 +1,19 @@
-"""``summary.json``: a search's result for people and programs, made from its record at any time."""
+"""``summary.json``: a search's result for people and programs, made from its record at any time.
 
+python -m experiments.summary SEARCH [--storage DIR]
+"""
+
+import argparse
 import json
 import os
+import sys
 from typing import Any
 
-from experiments.paths import SearchPaths
+from experiments.paths import SearchPaths, storage_paths
 from experiments.record import read_record
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import TrackerState, tracker_states
+from satdet._cli import run_command
 
 
 def summarise(search: SearchPaths, state: SearchState | None = None) -> dict[str, Any]:
@@ -80,6 +86,26 @@ def _trial(
         "wandb_run_id": run_ids.get("wandb"),
         "error": trial.error,
         "stop_detail": trial.detail,
+        "remarks": trial.remarks,
         "suggested": trial.why,
         "decisions": [{"epoch": epoch, **decision} for epoch, decision in trial.decisions],
     }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the summary of a search anew and print it; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.summary", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("search", metavar="SEARCH")
+    parser.add_argument("--storage", default="runs", help="folder of the searches (default: runs)")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    options = parser.parse_args(arguments)
+
+    def command() -> None:
+        summary = write_summary(storage_paths(options.storage).search(options.search))
+        sys.stdout.write(json.dumps(summary, indent=1) + "\n")
+
+    return run_command(command, debug=options.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from experiments.schedulers.ray_scheduler import STORAGE_LOST
 from experiments.stoppers import build_callbacks
+from satdet._storage import PATIENCE_SECONDS, may_pass
 from satdet.config import TrialConfig, unflatten
+from satdet.errors import StorageLostError
 from search_spaces.declare import reported_metrics
 
 if TYPE_CHECKING:
@@ -33,6 +36,12 @@ class TrialOrder:
     after_epoch: int = 0
     """Epochs that the record has; the trial reports what comes after them."""
     weights_dir: str | None = None
+    keep: int = 2
+    """Newest checkpoints that are kept while the trial runs."""
+    storage_patience: float = PATIENCE_SECONDS
+    """How long [s] a storage that refuses is waited for."""
+    continue_after: int | None = None
+    """The epochs it had when somebody had it go on after its end."""
     checkpoint: str | None = None
     """Of an evaluation: the model that is measured."""
     shared: str = ""
@@ -138,6 +147,7 @@ def failure(order: TrialOrder, error: Exception, *, epoch: int, metrics: dict[st
         Of the last whole epoch; zeros if there is none.
     """
     directory = Path(order.directory)
+    lost = isinstance(error, StorageLostError) or (isinstance(error, OSError) and may_pass(error, directory))
     with contextlib.suppress(OSError):  # the error may be that nothing can be written there
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "error.txt").write_text("".join(traceback.format_exception(error)))
@@ -145,7 +155,7 @@ def failure(order: TrialOrder, error: Exception, *, epoch: int, metrics: dict[st
     return {
         "epoch": epoch,
         **(metrics or dict.fromkeys(reported_metrics(order.config, task), 0.0)),
-        "stop_reason": "error",
-        "error": " ".join(f"{type(error).__name__}: {error}".split())[:500],
+        "stop_reason": STORAGE_LOST if lost else "error",
+        "error": " ".join((str(error) if lost else f"{type(error).__name__}: {error}").split())[:500],
         "done": True,
     }

@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm
 
 from experiments.live import LiveSearch
-from experiments.schedulers.ray_scheduler import DecidingScheduler, leg_id, own_id
+from experiments.schedulers.ray_scheduler import STORAGE_LOST, DecidingScheduler, leg_id, own_id
 from experiments.searchers import Searcher
 from experiments.searchers.history import observations
 from experiments.state import TrialState
@@ -19,7 +19,7 @@ from experiments.trainable import TrialOrder
 from search_spaces.declare import reported_metrics
 
 MAX_RETRIES = 3
-"""Times that a trial is begun again after its process or node was lost."""
+"""Times that a trial is begun again after its process or node was lost, with no new epoch in between."""
 _FINISHED = ("completed", "early_stopping")
 
 
@@ -42,6 +42,8 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         The most trials of the search.
     concurrency : int
         The most trials at a time.
+    interrupt : AsksToLeave
+        Once it asks, no other trial begins.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         resources: PlacementGroupFactory,
         limit: int,
         concurrency: int,
+        interrupt: "AsksToLeave",
     ) -> None:
         self._live = live
         self._searcher = searcher
@@ -63,6 +66,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         self._resources = resources
         self._limit = limit
         self._concurrency = concurrency
+        self._interrupt = interrupt
         self._waiting = _in_turn(live)
         self._legs: dict[str, int] = {}
         self._running: set[str] = set()
@@ -84,7 +88,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
 
     def next_trial(self) -> Trial | None:
         """The next trial, or None while enough are running and when there are no more."""
-        if self._finished or len(self._running) >= self._concurrency:
+        if self._finished or len(self._running) >= self._concurrency or self._interrupt.asked:
             return None
         state = self._next()
         if state is None:
@@ -189,12 +193,21 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
         Has decided on each epoch before it comes here.
     tick : callable
         Called at each turn of Tune's loop.
+    leave : callable
+        Told why, when a trial's process has lost the storage.
     """
 
-    def __init__(self, live: LiveSearch, scheduler: DecidingScheduler, tick: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        live: LiveSearch,
+        scheduler: DecidingScheduler,
+        tick: Callable[[], None],
+        leave: Callable[[str], None],
+    ) -> None:
         self._live = live
         self._scheduler = scheduler
         self._tick = tick
+        self._leave = leave
 
     def on_step_end(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
         """One turn of the loop is over."""
@@ -209,10 +222,14 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
     ) -> None:
         """Record an epoch once, however often it is reported, and the end that comes with it."""
         state = self._live.trial(own_id(trial.trial_id))
+        if result["stop_reason"] == STORAGE_LOST:
+            self._leave(result["error"])
+            return
         verdict = self._scheduler.verdict(state.trial_id)
         end = self._end_of(result) or (verdict and verdict.end())
         decided = {"decision": verdict.decision.to_json()} if verdict else {}
         if not state.results or result["epoch"] > state.epochs:
+            trial.run_metadata.num_failures = 0
             metrics = {name: float(result[name]) for name in reported_metrics(state.config, self._live.state.task)}
             self._live.note(
                 "result",
@@ -221,6 +238,7 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
                 metrics=metrics,
                 end=end,
                 hardware=result.get("hardware"),
+                **({"remarks": result["remarks"]} if result.get("remarks") else {}),
                 **decided,
             )
         elif end is not None:

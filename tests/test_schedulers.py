@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from experiments.interrupt import Interrupt
 from experiments.live import LiveSearch
 from experiments.record import Record, read_record
 from experiments.schedulers import build_scheduler
@@ -93,6 +94,7 @@ class FakeTrial:
     config: dict[str, Any] = field(default_factory=dict)
     error_file: str | None = None
     rest: dict[str, Any] = field(default_factory=dict)
+    run_metadata: Any = field(default_factory=lambda: SimpleNamespace(num_failures=0))
 
 
 def chance(*what):
@@ -138,9 +140,10 @@ class Session:
             resources=None,
             limit=searcher.total,
             concurrency=CONCURRENCY,
+            interrupt=Interrupt(),
         )
         self.search.add_configurations([SimpleNamespace(spec={"run": "trial", "storage": None})])
-        self.callback = RecordingCallback(self.live, self.scheduler, lambda: None)
+        self.callback = RecordingCallback(self.live, self.scheduler, lambda: None, lambda reason: None)
 
     def order(self, trial):
         return TrialOrder(
@@ -188,7 +191,7 @@ def decided(path):
     """What a record says, without when it was written and how often it was interrupted."""
     skipped = ("session", "started")
     return [
-        {key: value for key, value in event.items() if key not in ("n", "time")}
+        {key: value for key, value in event.items() if key not in ("n", "time", "t")}
         for event in read_record(path)
         if event["kind"] not in skipped
     ]

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -200,11 +201,14 @@ def test_trial_that_fails_is_reported_and_the_search_goes_on(finished, tmp_path)
     site = Site(tmp_path, DECLARATION)
     site.storage.mkdir()
     (site.storage / "data").symlink_to(finished[0].storage / "data")
+    process = site.start("--smoke", "--wandb", "off", "--set", "training.epochs=1")
     blocked = site.search / "trials" / "t0000"
-    blocked.parent.mkdir(parents=True)
+    while not site.search.exists():
+        time.sleep(0.01)
+    blocked.parent.mkdir(exist_ok=True)
     blocked.write_text("a file where the trial's folder should be")
-    done = site.run("--smoke", "--wandb", "off", "--set", "training.epochs=1")
-    assert done.returncode == 3, done.stderr
+    _, said = process.communicate(timeout=200)
+    assert process.returncode == 3, said
     first, second = site.summary()["trials"]
     assert (first["status"], first["stop_reason"]) == ("failed", "error")
     assert "t0000" in first["error"]

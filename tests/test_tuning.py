@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 import search_spaces
+from experiments.interrupt import Interrupt
 from experiments.live import LiveSearch
 from experiments.progress import Outlook, PlainScreen
 from experiments.record import Record, read_record
@@ -34,6 +35,7 @@ class FakeTrial:
     config: dict[str, Any] = field(default_factory=dict)
     error_file: str | None = None
     rest: dict[str, Any] = field(default_factory=dict)
+    run_metadata: Any = field(default_factory=lambda: SimpleNamespace(num_failures=0))
 
 
 @pytest.fixture
@@ -59,7 +61,9 @@ def searching(live, monkeypatch, limit=12, concurrency=2):
         )  # fmt: skip
 
     searcher = build_searcher(EXPERIMENT)
-    search = RecordedSearch(live, searcher, deciding(), order, resources=None, limit=limit, concurrency=concurrency)
+    search = RecordedSearch(
+        live, searcher, deciding(), order, resources=None, limit=limit, concurrency=concurrency, interrupt=Interrupt()
+    )
     search.add_configurations([SimpleNamespace(spec={"run": "trial", "storage": None})])
     return search
 
@@ -102,7 +106,7 @@ def test_after_a_resume_open_trials_go_out_first_with_what_they_have(tmp_path, m
 
 @pytest.fixture
 def callback(live):
-    return RecordingCallback(live, deciding(), lambda: None)
+    return RecordingCallback(live, deciding(), lambda: None, lambda reason: None)
 
 
 def send(callback, trial, **values):
@@ -195,8 +199,9 @@ def test_points_that_cannot_run_are_recorded_and_told_with_their_reason(tmp_path
         live.note("search", search_id="x", declaration=experiment.to_json(), digest=experiment.digest())
         live.listen(PlainScreen(Console(stderr=True), Outlook("x", 6, 2, lambda trial: 1)).event)
         search = RecordedSearch(
-            live, build_searcher(experiment), deciding(), order=None, resources=None, limit=6, concurrency=6
-        )
+            live, build_searcher(experiment), deciding(), order=None, resources=None, limit=6,
+            concurrency=6, interrupt=Interrupt(),
+        )  # fmt: skip
         for _ in range(6):
             search._next()
     suggested = [event for event in read_record(tmp_path / "record.jsonl") if event["kind"] == "suggested"]

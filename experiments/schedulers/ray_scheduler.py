@@ -11,6 +11,8 @@ from experiments.schedulers.core import CONTINUE, Decision, SchedulerCore
 from experiments.stopping import EpochStopper
 
 TIME_ATTRIBUTE = "epoch"
+STORAGE_LOST = "storage_lost"
+"""Stop reason of a result with which a trial leaves because its storage is gone; it has not ended."""
 _LEG = "-"
 """A trial that was paused goes on in Ray as ``t0003-2``."""
 
@@ -89,6 +91,7 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
         self._metric = metric
         self._name = name
         self._over: set[str] = set()
+        self._apart: set[str] = set()
         self._epochs: dict[str, int] = {}
         self._values: dict[str, float] = {}
         self._released: dict[str, Released] = {}
@@ -104,6 +107,8 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
                     self._replay_result(event)
                 case "promoted":
                     self._replay_release(event)
+                case "continued":
+                    self.set_apart(event["trial"])
                 case "ended" if event["end"]["by"] == "scheduler":
                     self._replay_release(event)
                 case "ended":
@@ -118,6 +123,10 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
             self._cores[part] = self._build()
         self._core_of[trial_id] = self._cores[part]
         self._cores[part].add(trial_id)
+
+    def set_apart(self, trial_id: str) -> None:
+        """An ended trial goes on because somebody wants it: nothing here judges it any more."""
+        self._apart.add(trial_id)
 
     def release(self, *, no_more: bool) -> list[Released]:
         """The paused trials that go on or end now, in the order in which they must be recorded."""
@@ -146,7 +155,7 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """A trial has come to its own end, or a leg of it to a pause."""
         trial_id = own_id(trial.trial_id)
-        if result.get("stop_reason"):
+        if result.get("stop_reason") and result["stop_reason"] != STORAGE_LOST:
             self._note_value(trial_id, result[TIME_ATTRIBUTE], result)
             self._ended(trial_id, failed=result["stop_reason"] == "error")
 
@@ -163,6 +172,8 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def _decide(self, trial_id: str, epoch: int, metrics: dict[str, Any]) -> Verdict:
         self._note_value(trial_id, epoch, metrics)
+        if trial_id in self._apart:
+            return Verdict(CONTINUE)
         evaluated = metrics.get("seconds_evaluation", 1.0) > 0
         for stopper in self._stoppers:
             if not (evaluated or stopper.every_epoch):

@@ -1,0 +1,83 @@
+"""Which checkpoints of a search are kept: the newest few of each trial, and a cap on all of them together."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from experiments.paths import SearchPaths
+from experiments.record import Event
+from experiments.state import OPEN, SearchState
+from satdet.config import ConfigError
+
+_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+_NEWEST = 2
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How many checkpoints a running trial keeps besides its best, and the most bytes of them all; None: no cap."""
+
+    newest: int = _NEWEST
+    total_bytes: int | None = None
+
+
+def parse_keep(text: str) -> Keep:
+    """What ``3``, ``20GB`` or ``3,20GB`` means.
+
+    Raises
+    ------
+    ConfigError
+        If it means nothing of the kind.
+    """
+    match = re.fullmatch(r"(\d+)?(?:(?:^|,)\s*(\d+(?:\.\d+)?)\s*(MB|GB|TB))?", text.strip())
+    newest = int(match[1]) if match and match[1] else _NEWEST
+    total = round(float(match[2]) * _UNITS[match[3]]) if match and match[2] else None
+    if match is None or not text.strip() or newest < 1 or total == 0:
+        raise ConfigError(f"--keep {text!r} is not like 3 (checkpoints a trial), 20GB (of the search) or 3,20GB")
+    return Keep(newest, total)
+
+
+class CheckpointCap:
+    """Removes checkpoints of ended trials, the worst trials' first, when a search has too many bytes of them.
+
+    What a resume needs, the checkpoints of open trials, is never touched, nor any ``model.pt``.
+
+    Parameters
+    ----------
+    search : SearchPaths
+    total_bytes : int or None
+    say : callable
+        Told once if the cap cannot be kept.
+    """
+
+    def __init__(self, search: SearchPaths, total_bytes: int | None, say: Callable[[str], None]) -> None:
+        self._search = search
+        self._total = total_bytes
+        self._say = say
+        self._said = False
+
+    def event(self, event: Event, state: SearchState) -> None:
+        """Look after what may have written a checkpoint."""
+        if event["kind"] in ("result", "ended"):
+            self.enforce(state)
+
+    def enforce(self, state: SearchState) -> int:
+        """Remove what is too much; returns the bytes that were freed."""
+        if self._total is None:
+            return 0
+        from satdet.training import checkpoint_bytes, prune_checkpoint
+
+        excess = sum(checkpoint_bytes(self._search.trial(each)) for each in state.trials) - self._total
+        freed = 0
+        ranked = [trial.trial_id for trial in reversed(state.ranking()) if trial.status not in OPEN]
+        unranked = [trial.trial_id for trial in state.trials.values() if not trial.epochs and trial.status not in OPEN]
+        for trial_id in unranked + ranked:
+            while freed < excess and (step := prune_checkpoint(self._search.trial(trial_id))):
+                freed += step
+        if freed < excess and not self._said:
+            self._said = True
+            self._say(
+                f"--keep: the checkpoints of open trials alone are {(excess - freed) / 1e9:.2f} GB more than"
+                f" {self._total / 1e9:.2f} GB; they are kept, for a resume needs them"
+            )
+        return freed
