@@ -3,99 +3,51 @@
     python -m experiments.sync SEARCH [--storage DIR] [--tracking-uri URI] [--wandb online|offline|off]
 
 A process of its own costs the search nothing, outlives a server's outage, and never raises into a trial. Whatever was
-not sent when a search ended is sent by the same command, each point once.
+not sent when a search ended is sent by the same command, each point once; without flags to where the search was sent.
 """
 
 import argparse
-import contextlib
 import fcntl
 import logging
 import os
 import select
 import signal
+import socket
 import sys
 import threading
-import time
-from typing import IO
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, TextIO, cast
 
-from experiments.paths import storage_paths
-from experiments.record import RecordReader
+from experiments.paths import SearchPaths, StoragePaths, storage_paths
+from experiments.record import read_record
 from experiments.state import SearchState
-from experiments.trackers import TRACKERS, Tracker, TrackerSettings, TrackerState
-from satdet.errors import SatdetError
+from experiments.trackers import TRACKERS, TrackerSettings, TrackerState, tracker_states
+from experiments.trackers.base import WandbMode
+from experiments.trackers.outage import HIDDEN, masked, secrets_in
+from experiments.trackers.projection import Projection
+from satdet.errors import SatdetError, StorageError, UsageError
 
-_POLL_SECONDS = 0.3
-_RETRY_SECONDS = 5.0
-_log = logging.getLogger("satdet.sync")
-
-
-class Projection(threading.Thread):
-    """Follows the record and keeps one tracker up to date with it.
-
-    Parameters
-    ----------
-    name : str
-        Which tracker.
-    settings : TrackerSettings
-    driver_gone : threading.Event
-        Set when no more will be written to the record.
-    """
-
-    def __init__(self, name: str, settings: TrackerSettings, driver_gone: threading.Event) -> None:
-        super().__init__(name=name, daemon=True)
-        self._settings = settings
-        self._driver_gone = driver_gone
-        self.state = TrackerState.load(settings.search.trackers, name)
-        self.done = False
-
-    def run(self) -> None:
-        """Send until the record has ended and all is sent; begin again after any error of the tracker."""
-        while not self.done:
-            tracker: Tracker | None = None
-            try:
-                tracker = TRACKERS[self.name](self._settings, self.state)
-                self._follow(tracker)
-            except Exception as error:
-                _log.exception("%s", self.name)
-                if tracker is not None:
-                    with contextlib.suppress(Exception):
-                        tracker.close()
-                self.state.error = f"{type(error).__name__}: {error}"[:300]
-                self.state.save()
-                if self._driver_gone.wait(_RETRY_SECONDS):
-                    return
-
-    def _follow(self, tracker: Tracker) -> None:
-        search = SearchState()
-        reader = RecordReader(self._settings.search.record)
-        while True:
-            last = self._driver_gone.is_set()
-            for event in reader.new_events():
-                search.apply(event)
-                tracker.apply(event, search)
-                self.state.sequence = event["n"]
-            self.state.error = None
-            settled = tracker.settle(final=last)
-            self.state.save()
-            if last and settled:
-                tracker.finish(search)
-                self.state.save()
-                self.done = True
-                return
-            time.sleep(_POLL_SECONDS)
+_NICENESS = 10
+"""Of a process beside a driver: what trains comes first."""
+_NAMED = 5
 
 
-def synchronise(settings: TrackerSettings, follow: IO[str] | None) -> bool:
+def synchronise(settings: TrackerSettings, follow: IO[str] | None) -> list[Projection]:
     """Run the projections until the record is sent; with `follow`, also what is written until that stream ends.
+
+    Raises
+    ------
+    StorageError
+        If another process sends this search, and `follow` is not given: with it, that is waited for.
 
     Returns
     -------
-    bool
-        Whether all was sent.
+    list of Projection
+        What was sent to each tracker, and whether that was all.
     """
     settings.search.trackers.mkdir(parents=True, exist_ok=True)
-    with (settings.search.trackers / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _sole_sender(settings.search, wait=follow is not None):
         driver_gone = threading.Event()
         names = [name for name in TRACKERS if name != "wandb" or settings.wandb != "off"]
         projections = [Projection(name, settings, driver_gone) for name in names]
@@ -107,7 +59,47 @@ def synchronise(settings: TrackerSettings, follow: IO[str] | None) -> bool:
         driver_gone.set()
         for projection in projections:
             projection.join()
-        return all(projection.done for projection in projections)
+        return projections
+
+
+@contextmanager
+def _sole_sender(search: SearchPaths, *, wait: bool) -> Iterator[None]:
+    """Hold the lock on sending; the kernel lets go of it when the process ends, however it ends."""
+    with (search.trackers / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            owner = lock.read().strip() or "another process"
+            if not wait:
+                raise StorageError(
+                    f"{search.name}: {owner} is sending it already, a running search or another sync; what is left"
+                    " when that has ended can be sent then"
+                ) from None
+            sys.stderr.write(f"waiting until {owner} has sent what it knows\n")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        yield
+
+
+class _Masked:
+    """A text stream in which no credentials appear, whoever writes to it."""
+
+    def __init__(self, stream: TextIO, secrets: Sequence[str]) -> None:
+        self._stream = stream
+        self._secrets = secrets
+
+    def write(self, text: str) -> int:
+        hidden = masked(text)
+        for secret in self._secrets:
+            hidden = hidden.replace(secret, HIDDEN)
+        self._stream.write(hidden)
+        return len(text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -115,31 +107,78 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.sync", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("search", metavar="SEARCH")
     parser.add_argument("--storage", default="runs", help="folder of the searches (default: runs)")
-    parser.add_argument("--tracking-uri", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow server")
-    parser.add_argument("--wandb", choices=("online", "offline", "off"), default="offline")
+    parser.add_argument(
+        "--tracking-uri",
+        default=os.environ.get("MLFLOW_TRACKING_URI"),
+        help="MLflow server (default: where the search was sent before)",
+    )
+    parser.add_argument("--wandb", choices=("online", "offline", "off"), help="default: as before, else offline")
     parser.add_argument("--follow", action="store_true", help="go on until standard input ends")
     options = parser.parse_args(arguments)
     if options.follow:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+        os.nice(_NICENESS)
+    outputs = sys.stdout, sys.stderr
+    secrets = secrets_in(options.tracking_uri or "")
+    sys.stdout, sys.stderr = (cast(TextIO, _Masked(stream, secrets)) for stream in outputs)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     try:
         storage = storage_paths(options.storage)
-        search = storage.search(options.search)
+        search = _search(storage, options.search)
         settings = TrackerSettings(
             storage=storage,
             search=search,
-            tracking_uri=options.tracking_uri or storage.mlflow_uri,
-            wandb=options.wandb,
+            tracking_uri=options.tracking_uri or _earlier_uri(search) or storage.mlflow_uri,
+            wandb=options.wandb or _earlier_mode(search),
         )
-        if not search.record.is_file():
-            raise SatdetError(f"{search.root}: no search of that name here")
-        complete = synchronise(settings, sys.stdin if options.follow else None)
+        projections = synchronise(settings, sys.stdin if options.follow else None)
+        sys.stdout.write("".join(f"{line}\n" for line in _report(search, projections)))
     except SatdetError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_status
-    if not complete:
-        sys.stderr.write(f"not everything was sent; see {search.trackers}\n")
-    return 0 if complete else 1
+    finally:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr = outputs
+    return 0 if all(projection.complete for projection in projections) else 1
+
+
+def _search(storage: StoragePaths, name: str) -> SearchPaths:
+    search = storage.search(name)
+    if not search.record.is_file():
+        known = ", ".join(storage.searches()) or "none"
+        raise UsageError(f"{search.root}: no search of that name here; searches in {storage.root}: {known}")
+    return search
+
+
+def _earlier_uri(search: SearchPaths) -> str | None:
+    """Where the search was sent before."""
+    return TrackerState.load(search.trackers, "mlflow").address
+
+
+def _earlier_mode(search: SearchPaths) -> WandbMode:
+    """How the search was sent to W&B before."""
+    states = tracker_states(search)
+    if "wandb" in states:
+        return states["wandb"].mode or "offline"
+    return "off" if states else "offline"
+
+
+def _report(search: SearchPaths, projections: Sequence[Projection]) -> Iterator[str]:
+    """What was sent and, if something is left, what and why."""
+    trials = SearchState.of(read_record(search.record)).trials.values()
+    for projection in projections:
+        state, tally = projection.state, projection.state.tally
+        counts = _count(len(tally.runs), "run"), _count(tally.points, "point"), _count(tally.files, "file")
+        line = f"{projection.name}: {', '.join(counts)} sent to {projection.address}"
+        left = [trial.trial_id for trial in trials if trial.ended_at and state.complete.get(trial.trial_id) is None]
+        if not projection.complete:
+            named = ", ".join(left[:_NAMED]) + (f" and {len(left) - _NAMED} more" if len(left) > _NAMED else "")
+            line += f"; left: {named or 'the end of the search'} ({state.error})"
+        yield line
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 if __name__ == "__main__":

@@ -6,10 +6,14 @@ import json
 import pytest
 
 import search_spaces
-from experiments.opening import check_same_file, check_unchanged
+from experiments.opening import archive, check_ends, check_same_file, check_unchanged, earlier_state, reopened
+from experiments.options import RunOptions
+from experiments.paths import storage_paths
 from experiments.state import SearchState
-from satdet.errors import UsageError
+from experiments.stoppers import Budget, SearchEnds
+from satdet.errors import StorageError, UsageError
 from search_spaces.declare import ASHA, Choice, Forbid, LogUniform, SearchSpace, SpeedGuard
+from tests.searches import BY_ASHA, COMPLETED, FAILED, begin, report, suggest
 
 EXPERIMENT = search_spaces.load("sweep_random")
 
@@ -69,3 +73,87 @@ def test_another_checkpoint_is_refused():
     check_same_file(state, {"path": "moved.pt", "sha256": "aa" * 32})
     with pytest.raises(UsageError, match=r"b\.pt is not the checkpoint that the search began with"):
         check_same_file(state, {"path": "b.pt", "sha256": "bb" * 32})
+
+
+@pytest.fixture
+def search(tmp_path):
+    storage = storage_paths(tmp_path)
+    return storage, storage.search("backbone_ablation")
+
+
+@pytest.fixture
+def ended(search):
+    """A search of which one trial was stopped, one failed, and one runs."""
+    with begin(search[1].record) as record:
+        for number, end in enumerate((BY_ASHA, FAILED, None, COMPLETED)):
+            trial = suggest(record, number)
+            report(record, trial, 1, 0.3)
+            report(record, trial, 2, 0.4, end)
+        record.append("session_end", status="finished")
+    return SearchState.of(record.events)
+
+
+def continuing(*trials, epochs=None):
+    return RunOptions(experiment="backbone_ablation", continued=trials, more_epochs=epochs)
+
+
+def test_an_ended_trial_goes_on_for_so_many_epochs_more(ended):
+    (change,) = reopened(ended, continuing("t0000", epochs=20))
+    assert change == {
+        "trial": "t0000", "config": {"training.epochs": 22}, "after": 2,
+        "ended": {"status": "stopped", "stop_reason": "asha"},
+    }  # fmt: skip
+    ended.apply({"kind": "continued", "n": 99, "time": 0.0, "t": 0.0, **change})
+    trial = ended.trials["t0000"]
+    assert (trial.status, trial.stop_reason, trial.config["training.epochs"]) == ("pending", None, 22)
+    assert trial.continued_after == 2
+    assert trial in ended.open_trials()
+
+
+def test_a_failed_trial_is_begun_again_as_it_was(ended):
+    (change,) = reopened(ended, continuing("t0001"))
+    assert (change["config"], change["after"]) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (continuing("t0009", epochs=1), "unknown trial 't0009'"),
+        (continuing("t0002", epochs=1), r"t0002: it has not ended \(running\)"),
+        (continuing("t0003"), "it has 2 epochs; how many more"),
+    ],
+)
+def test_what_cannot_be_continued_is_said(ended, options, message):
+    with pytest.raises(UsageError, match=message):
+        reopened(ended, options)
+
+
+def test_more_trials_of_a_search_whose_budget_is_spent_need_a_larger_one(ended):
+    spent, larger = (SearchEnds(Budget(epochs=epochs), 0.0) for epochs in (8.0, 9.0))
+    check_ends(ended, larger, asked=True)
+    check_ends(ended, spent, asked=False)
+    with pytest.raises(UsageError, match=r"is spent \(.* h, 8 epochs\); say a larger one with --budget"):
+        check_ends(ended, spent, asked=True)
+
+
+@pytest.mark.parametrize("left", [b"", b"00000000 {", None])
+def test_trials_without_the_beginning_of_their_record_are_no_search_to_begin_anew(search, ended, left):
+    storage, paths = search
+    paths.trial("t0000").mkdir(parents=True)
+    if left is None:
+        paths.record.unlink()
+    else:
+        paths.record.write_bytes(left)
+    with pytest.raises(StorageError, match=r"beginning of their record \(record.jsonl\) is lost"):
+        earlier_state(paths)
+    earlier = earlier_state(paths, fresh=True)
+    archive(storage, paths, earlier)
+    assert not paths.root.exists()
+    (moved,) = storage.archive.iterdir()
+    assert moved.name.startswith("backbone_ablation-damaged-") and (moved / "trials" / "t0000").is_dir()
+
+
+def test_a_driver_that_died_before_its_first_line_has_left_nothing(search):
+    search[1].record.parent.mkdir(parents=True)
+    search[1].record.touch()
+    assert not earlier_state(search[1]).header

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.keeping import Keep, parse_keep
 from experiments.options import RunOptions, build_parser, options_of
 from experiments.paths import storage_paths
 from experiments.record import Record
@@ -57,6 +58,13 @@ def only_error(err: str) -> str:
         (["backbone_ablation", "--set", "detector.backbone=resnet18"], "is searched by backbone_ablation"),
         (["backbone_ablation", "--seeds", "0"], "--seeds 0 is not positive"),
         (["backbone_ablation", "--workers-per-trial", "2"], "one process"),
+        (["backbone_ablation", "--keep", "2GB,3"], "--keep '2GB,3' is not like 3"),
+        (["backbone_ablation", "--keep", "0"], "is not like 3"),
+        (["backbone_ablation", "--keep", ""], "is not like 3"),
+        (["backbone_ablation", "--storage-patience", "-1"], "--storage-patience -1 is negative"),
+        (["backbone_ablation", "--epochs", "+3"], "of which trial? name it with --continue"),
+        (["backbone_ablation", "--continue", "t0000", "--epochs", "3"], "--epochs 3 is not like +20"),
+        (["backbone_ablation", "--continue", "t0000", "--epochs", "+3"], "there is no search to resume"),
         (["backbone_ablation", "--budget", "12 weeks"], "unknown unit 'weeks'"),
         (["backbone_ablation", "--budget", "soon"], "is not like 12h"),
         (["backbone_ablation", "--resume"], "there is no search to resume"),
@@ -218,3 +226,23 @@ def test_wandb_is_online_only_with_a_key_or_when_asked(tmp_path, monkeypatch):
 def test_search_names_stay_inside_the_storage(name, tmp_path):
     with pytest.raises(UsageError, match="not the name of a search"):
         storage_paths(tmp_path).search(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "keep"),
+    [
+        ("3", Keep(3)),
+        ("20GB", Keep(2, 20 * 10**9)),
+        ("1,500MB", Keep(1, 5 * 10**8)),
+        ("4, 1.5TB", Keep(4, 15 * 10**11)),
+    ],
+)
+def test_keep(text, keep):
+    assert parse_keep(text) == keep
+
+
+def test_a_resume_takes_what_the_last_session_said():
+    first = RunOptions(experiment="x", trials=30, keep=Keep(3, 10**9), budget=Budget(epochs=9.0))
+    recorded = json.loads(json.dumps(first.recorded()))
+    resumed = RunOptions(experiment="x", resume=True, trials=50).resumed(recorded)
+    assert (resumed.trials, resumed.keep, resumed.budget) == (50, Keep(3, 10**9), Budget(epochs=9.0))

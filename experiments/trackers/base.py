@@ -3,7 +3,7 @@
 import json
 import os
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,34 +25,75 @@ class TrackerSettings:
 
 
 @dataclass
+class Tally:
+    """What a process has sent to a tracker."""
+
+    runs: set[str] = field(default_factory=set)
+    """Trials whose run it has made or changed."""
+    points: int = 0
+    """Steps at which it has sent metrics."""
+    files: int = 0
+    """Files of trials."""
+    patience: int = 0
+    """Seconds to wait for the answer to an upload, once one was given up."""
+
+
+@dataclass
 class TrackerState:
     """How far a tracker has come; kept in a file of its own, rewritten whole."""
 
     path: Path
+    address: str | None = None
+    """Where it is sent to, without credentials."""
+    contact: float | None = None
+    """When the server first answered the process that sends [s since 1970]."""
     parent_run_id: str | None = None
     run_ids: dict[str, str] = field(default_factory=dict)
-    complete: list[str] = field(default_factory=list)
-    """Trials whose run has all it will ever have."""
+    complete: dict[str, float] = field(default_factory=dict)
+    """Trials whose run has all it will ever have, and when they ended [s since 1970]."""
+    local: list[str] = field(default_factory=list)
+    """Trials whose run is in files of the storage and not on the server."""
+    mode: WandbMode | None = None
+    """How W&B was to be sent to."""
     sequence: int = 0
     """Number of the last event sent."""
     error: str | None = None
+    """Why it does not get on."""
+    tally: Tally = field(default_factory=Tally)
+    _saved: str = ""
 
     @classmethod
     def load(cls, folder: Path, name: str) -> "TrackerState":
-        """The state in `folder`, or a fresh one."""
+        """The state in `folder`, or a fresh one if there is none that can be read: a tracker finds out what it has."""
         path = folder / f"{name}.json"
         try:
-            return cls(path, **json.loads(path.read_text()))
-        except FileNotFoundError:
+            values = json.loads(path.read_text())
+            known = {key: value for key, value in values.items() if key in _KEPT}
+        except (FileNotFoundError, ValueError, AttributeError):
             return cls(path)
+        if not isinstance(known.get("complete", {}), dict):
+            del known["complete"]
+        return cls(path, **known)
 
     def save(self) -> None:
-        """Replace the file."""
-        values = {key: value for key, value in asdict(self).items() if key != "path"}
+        """Replace the file if anything has changed."""
+        text = json.dumps({name: getattr(self, name) for name in _KEPT})
+        if text == self._saved:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(f".partial-{os.getpid()}")
-        partial.write_text(json.dumps(values))
+        partial.write_text(text)
         partial.replace(self.path)
+        self._saved = text
+
+    def sent(self, trial: str, points: int = 0, files: int = 0) -> None:
+        """Count what was sent of a trial."""
+        self.tally.runs.add(trial)
+        self.tally.points += points
+        self.tally.files += files
+
+
+_KEPT = tuple(each.name for each in fields(TrackerState) if each.name not in ("path", "tally", "_saved"))
 
 
 class Tracker(ABC):
@@ -60,19 +101,46 @@ class Tracker(ABC):
 
     A tracker is given the whole record from its beginning whenever it (re)starts, and finds out by itself what the
     server has already. It may raise whatever its client raises: it will be made anew and given the record again.
+
+    Attributes
+    ----------
+    trouble : str or None
+        What keeps a tracker that goes on nevertheless from sending, in a sentence.
     """
+
+    trouble: str | None = None
 
     def __init__(self, settings: TrackerSettings, state: TrackerState) -> None:
         self.settings = settings
         self.state = state
 
+    @staticmethod
+    @abstractmethod
+    def address(settings: TrackerSettings) -> str:
+        """Where this tracker sends to, without credentials."""
+
+    @staticmethod
+    def probe(settings: TrackerSettings, seconds: float) -> None:
+        """Ask in short whether the server is there; nothing to ask where there is none.
+
+        Raises
+        ------
+        Unreachable
+            If it does not answer within `seconds`.
+        """
+        return
+
+    def connect(self) -> None:
+        """Get a first answer, or raise."""
+        return
+
     @abstractmethod
     def apply(self, event: Event, search: SearchState) -> None:
-        """Send one event; `search` is the state right after it."""
+        """Take note of one event; `search` is the state right after it."""
 
     @abstractmethod
     def settle(self, *, final: bool) -> bool:
-        """Do what waits for files of a trial; whether nothing is left. `final`: no such file will come any more."""
+        """Send what was noted and is due; whether nothing is left. `final`: nothing more will be recorded."""
 
     @abstractmethod
     def finish(self, search: SearchState) -> None:

@@ -1,27 +1,76 @@
-"""MLflow: one experiment a search, a parent run for the search, one child run a trial for its whole life."""
+"""MLflow: one experiment a search, a parent run for the search, one child run a trial for its whole life.
 
+Events are collected and sent together, at most once a second, so that a slow server gets few large requests. No request
+is repeated by the client: after any error the tracker is made anew and first reads what the server has.
+"""
+
+import json
 import os
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
-from experiments.trackers.base import (
-    Tracker,
-    TrackerSettings,
-    TrackerState,
-    cell_name,
-    end_of,
-    rung_metrics,
-    suggestion,
-)
+from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, cell_name, suggestion
+from experiments.trackers.outage import HIDDEN, Unreachable, ask, masked
+from experiments.trackers.outbox import Outbox, Outgoing, Point
 from experiments.trackers.registry import register_best
 
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Param, Run, RunTag
+
+_CLIENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",  # of a server that hangs one wants to know soon
+    # A request that the server took and whose answer was lost must not be sent again before we have looked.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_LONGEST_UPLOAD = 120
+"""Seconds that the answer to an upload may take in the end; at first as long as any other."""
 _RUN_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _ARTIFACTS = ("model.pt", "detections.png", "error.txt")
 _REGISTERED = "registered_trial"
-_PARAMS_A_CALL = 100
+_DECLARATION = "declaration.json"
+_FLUSH_SECONDS = 1.0
+_ENTITIES_A_CALL = 1000
+_ENTITIES_A_KIND = 100
+"""Params, and tags, in a call."""
 _LONGEST_VALUE = 500
+_LONGEST_TAG = 5000
+
+
+@dataclass
+class _Run:
+    """A run as the server has it, as far as we know."""
+
+    run_id: str
+    status: str
+    end: int | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The newest value of each."""
+    found: bool = True
+    """Whether it was there before this tracker was made."""
+
+    @classmethod
+    def of(cls, run: "Run") -> "_Run":
+        """A run that the server has told."""
+        data = run.data
+        return cls(
+            run.info.run_id, run.info.status, run.info.end_time, dict(data.tags), dict(data.params), dict(data.metrics)
+        )
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that it has; all before it were sent with it or earlier."""
+        return int(self.metrics.get("epoch", -1))
 
 
 class MlflowTracker(Tracker):
@@ -29,153 +78,238 @@ class MlflowTracker(Tracker):
 
     def __init__(self, settings: TrackerSettings, state: TrackerState) -> None:
         super().__init__(settings, state)
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+        for name, value in _CLIENT.items():
+            os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient(tracking_uri=settings.tracking_uri)
+        self._outbox = Outbox()
+        self._search: SearchState | None = None
         self._experiment = ""
-        self._known: dict[str, Any] = {}
-        self._sent_epoch: dict[str, int] = {}
-        self._hardware: dict[str, str] = {}
+        self._parent: _Run | None = None
+        self._runs: dict[str, _Run] = {}
         self._uploads: dict[str, TrialState] = {}
-        self._trains = True
+        self._next_flush = 0.0
+
+    @staticmethod
+    def address(settings: TrackerSettings) -> str:
+        """The tracking URI, without credentials."""
+        return masked(settings.tracking_uri)
+
+    @staticmethod
+    def probe(settings: TrackerSettings, seconds: float) -> None:
+        """Ask a server for its health; a database has no such question."""
+        uri = settings.tracking_uri
+        if HIDDEN in uri:
+            raise Unreachable("its credentials are not kept; give it with --tracking-uri or MLFLOW_TRACKING_URI")
+        if uri.startswith(("http://", "https://")):
+            ask(f"{uri.rstrip('/')}/health", seconds)
+
+    def connect(self) -> None:
+        """Ask for something that needs the server's database and, where there are any, the right credentials."""
+        self.probe(self.settings, float(os.environ[_TIMEOUT]))
+        self._client.search_experiments(max_results=1)
 
     def apply(self, event: Event, search: SearchState) -> None:
-        """Send one event."""
-        if event["kind"] == "search":
-            self._trains = search.task == "train"
-            self._open_search(event)
-        elif event["kind"] == "session":
-            self._revive(self.state.parent_run_id)
-            self._revive_paused(search)
-        elif event.get("trial") and event["trial"] not in self.state.complete:
-            self._apply_trial(event, search)
+        """Take note of one event."""
+        self._search = search
+        if event["kind"] == "session":
+            self._outbox.touch([trial.trial_id for trial in search.open_trials()])
+        elif event.get("trial"):
+            self._outbox.add(event, search.trials[event["trial"]].epochs)
 
     def settle(self, *, final: bool) -> bool:
-        """Upload the artifacts of ended trials whose files are there."""
+        """Send what has changed and is due, then the artifacts of ended trials whose files are there."""
+        search = self._search
+        if search is None:
+            return True
+        if final:
+            self._outbox.touch([trial.trial_id for trial in search.open_trials()])
+        if final or (self._outbox.changed and time.monotonic() >= self._next_flush):
+            self._flush(search, rests=final)
+            self._next_flush = time.monotonic() + _FLUSH_SECONDS
         for trial_id, trial in list(self._uploads.items()):
-            folder = self.settings.search.trial(trial_id)
-            if self._trains and not (final or trial.status == "failed" or (folder / "model.pt").exists()):
-                continue
-            self._upload(self.state.run_ids[trial_id], [folder / name for name in _ARTIFACTS])
-            self.state.complete.append(trial_id)
-            del self._uploads[trial_id]
+            ready = (self.settings.search.trial(trial_id) / "model.pt").exists() or trial.status == "failed"
+            if final or ready or search.task != "train":
+                self._upload(trial)
         return not self._uploads
+
+    def finish(self, search: SearchState) -> None:
+        """Close the parent, with what the search has come to."""
+        parent = self._parent
+        if parent is None:
+            return
+        for trial_id in self._runs.keys() - search.trials.keys():
+            self._set_aside(self._runs.pop(trial_id), search.updated_at)
+        ranking = search.ranking()
+        tags, metrics = {}, []
+        if ranking:
+            best = ranking[0].best(search.metric, search.mode)[search.metric]
+            tags["best_trial"] = ranking[0].trial_id
+            epochs = sum(len(trial.results) for trial in search.trials.values())
+            metrics = self._news(parent, {f"best/{search.metric}": best}, search.updated_at, epochs)
+        self._log(parent, metrics, {}, tags)
+        if ranking and search.status == "finished" and search.task == "train":
+            self._register(parent, ranking[0], search)
+        self._close(parent, _RUN_STATUS.get(search.status, "KILLED"), search.updated_at)
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _apply_trial(self, event: Event, search: SearchState) -> None:
-        trial = search.trials[event["trial"]]
-        if event["kind"] == "started":
-            self._open_trial(trial, search, event["time"])
-        elif event["kind"] == "result" and event["epoch"] > self._sent_epoch.get(trial.trial_id, -1):
-            self._log(self.state.run_ids[trial.trial_id], event)
-        elif event["kind"] in ("promoted", "ended") and (compared := rung_metrics(event)):
-            self._log_metrics(self.state.run_ids[trial.trial_id], compared, event["time"], trial.epochs)
-        if end_of(event):
-            self._end_trial(trial, search, event["time"])
+    def _flush(self, search: SearchState, *, rests: bool) -> None:
+        """Bring the server's runs to what the record says; `rests`: no driver is at work."""
+        parent = self._parent or self._open(search)
+        if not rests:
+            self._revive(parent)
+        for trial_id, outgoing in list(self._outbox.changed.items()):
+            trial = search.trials[trial_id]
+            if trial.ended_at is None or self.state.complete.get(trial_id) != trial.ended_at:
+                self.state.complete.pop(trial_id, None)
+                self._send(trial, outgoing, search, rests=rests)
+            self._outbox.sent(trial_id)
 
-    def _open_search(self, header: Event) -> None:
-        self._experiment = self._experiment_id(header["declaration"]["name"])
-        self._known = self._runs_of(header["search_id"])
-        parent = self._known.get("")
+    def _send(self, trial: TrialState, outgoing: Outgoing, search: SearchState, *, rests: bool) -> None:
+        if not trial.attempts and trial.ended_at is None:
+            return
+        run = self._run_of(trial, outgoing, search)
+        lacking = [point for point in outgoing.points if self._lacks(run, point, outgoing)]
+        metrics = [metric for point in lacking for metric in _metrics(point)]
+        if trial.ended_at is not None:
+            best = {f"best/{name}": value for name, value in trial.best(search.metric, search.mode).items()}
+            metrics += self._news(run, best, trial.ended_at, trial.epochs)
+        params = {**trial.config, "seed": trial.seed}
+        tags = {"stop_reason": trial.stop_reason, "status": trial.status, "hardware": trial.hardware}
+        tags |= {"stop_detail": trial.detail, "error": trial.error, "remarks": "\n".join(outgoing.remarks)}
+        tags["continued"] = json.dumps(outgoing.continued) if outgoing.continued else None
+        changed = self._log(run, metrics, params, tags)
+        if trial.ended_at is not None:
+            changed |= self._close(run, _RUN_STATUS[trial.status], trial.ended_at)
+            self._uploads[trial.trial_id] = trial
+        elif rests:
+            changed |= self._close(run, "KILLED", search.updated_at)
+        else:
+            changed |= self._revive(run)
+        if changed:
+            self.state.sent(trial.trial_id, points=len(lacking))
+
+    def _lacks(self, run: _Run, point: Point, outgoing: Outgoing) -> bool:
+        """Whether the server does not have a point; of epochs it has one a step, even if the record has lost lines."""
+        if point.epoch:
+            return point.step > run.epoch
+        if not run.found or "rung_rank" not in run.metrics:
+            return True
+        stamps = [
+            each.timestamp
+            for each in self._client.get_metric_history(run.run_id, "rung_rank")
+            if each.step == point.step
+        ]
+        ours = {_milliseconds(each) for each in outgoing.times}
+        return _milliseconds(point.time) not in stamps and ours.issuperset(stamps)
+
+    def _news(self, run: _Run, values: dict[str, float], at: float, step: int) -> "list[Metric]":
+        """Those of `values` that are not the run's newest already."""
+        fresh = {name: value for name, value in values.items() if run.metrics.get(name) != value}
+        return _metrics(Point(step, at, fresh, epoch=False))
+
+    def _log(self, run: _Run, metrics: "list[Metric]", params: dict[str, Any], tags: dict[str, Any]) -> bool:
+        """Send what the run lacks in as few requests as the server allows; whether there was any."""
+        from mlflow.entities import Param, RunTag
+
+        lacking = {name: str(value)[:_LONGEST_VALUE] for name, value in params.items() if name not in run.params}
+        wanted = {name: str(value or "")[:_LONGEST_TAG] for name, value in tags.items()}
+        differing = {name: value for name, value in wanted.items() if value != run.tags.get(name, "")}
+        left = [Param(*each) for each in lacking.items()]
+        labels = [RunTag(*each) for each in differing.items()]
+        for batch in _batches(metrics, left, labels):
+            self._client.log_batch(run.run_id, *batch)
+        run.params |= lacking
+        run.tags |= differing
+        run.metrics |= {metric.key: metric.value for metric in metrics}
+        return bool(metrics or left or labels)
+
+    def _close(self, run: _Run, status: str, at: float) -> bool:
+        end = _milliseconds(at)
+        if (run.status, run.end) == (status, end):
+            return False
+        self._client.set_terminated(run.run_id, status, end)
+        run.status, run.end = status, end
+        return True
+
+    def _revive(self, run: _Run) -> bool:
+        if run.status == "RUNNING":
+            return False
+        self._client.update_run(run.run_id, status="RUNNING")
+        run.status = "RUNNING"
+        return True
+
+    def _open(self, search: SearchState) -> _Run:
+        """Find the search's runs, and make the parent if there is none."""
+        header = search.header
+        name = str(header["declaration"]["name"])
+        self._experiment = self._experiment_id(name)
+        self._runs = self._found(search)
+        parent = self._runs.pop("", None)
         if parent is None:
-            tags = {"search_id": header["search_id"], "question": header["declaration"]["question"]}
+            tags = {"search_id": search.search_id, "question": header["declaration"]["question"]}
             tags |= {"declaration": header["digest"], "data": header["data"]["digest"], "satdet.role": "search"}
             tags |= {kind: header["declaration"][kind]["kind"] for kind in ("searcher", "scheduler")}
-            parent = self._create(header["declaration"]["name"], tags, header["time"])
-            self._client.log_dict(parent.info.run_id, header["declaration"], "declaration.json")
-        self.state.parent_run_id = parent.info.run_id
+            parent = self._create(name, tags, header["time"])
+        if "declared_in" not in parent.tags:
+            self._client.log_dict(parent.run_id, header["declaration"], _DECLARATION)
+            self._log(parent, [], {}, {"declared_in": _DECLARATION})
+        self.state.parent_run_id = parent.run_id
+        self._parent = parent
+        return parent
 
-    def _open_trial(self, trial: TrialState, search: SearchState, time: float) -> None:
-        run = self._known.get(trial.trial_id)
+    def _run_of(self, trial: TrialState, outgoing: Outgoing, search: SearchState) -> _Run:
+        run = self._runs.get(trial.trial_id)
+        cell = cell_name(trial)
+        same = run is None or (run.tags.get("cell"), run.tags.get("seed")) == (cell, str(trial.seed))
+        if run is not None and not same and not outgoing.continued:
+            self._set_aside(run, search.updated_at)
+            run = None
         if run is None:
             tags = {"search_id": search.search_id, "trial_id": trial.trial_id, "seed": str(trial.seed)}
             tags |= {"mlflow.parentRunId": str(self.state.parent_run_id), "satdet.role": "trial"}
-            tags |= {"cell": cell_name(trial), "stop_reason": "", **suggestion(trial)}
-            run = self._create(f"{trial.trial_id} {cell_name(trial)}", tags, time)
-            self._log_params(run.info.run_id, {**trial.config, "seed": trial.seed})
-            self._known[trial.trial_id] = run
-        self.state.run_ids[trial.trial_id] = run.info.run_id
-        self._sent_epoch.setdefault(trial.trial_id, int(run.data.metrics.get("epoch", -1)))
-        if not trial.ended_at:
-            self._revive(run.info.run_id)
+            tags |= {"cell": cell, "stop_reason": "", **suggestion(trial)}
+            tags = {name: value[:_LONGEST_TAG] for name, value in tags.items()}
+            run = self._create(f"{trial.trial_id} {cell}"[:_LONGEST_VALUE], tags, outgoing.began)
+            self._runs[trial.trial_id] = run
+        self.state.run_ids[trial.trial_id] = run.run_id
+        return run
 
-    def _log(self, run_id: str, event: Event) -> None:
-        if (hardware := event.get("hardware")) and hardware != self._hardware.get(run_id):
-            self._client.set_tag(run_id, "hardware", hardware)
-            self._hardware[run_id] = hardware
-        values = {**event["metrics"], **rung_metrics(event), "epoch": float(event["epoch"])}
-        self._log_metrics(run_id, values, event["time"], event["epoch"])
-        self._sent_epoch[event["trial"]] = event["epoch"]
+    def _create(self, name: str, tags: dict[str, str], at: float) -> _Run:
+        run = self._client.create_run(self._experiment, start_time=_milliseconds(at), tags=tags, run_name=name)
+        return _Run(run.info.run_id, "RUNNING", tags=tags, found=False)
 
-    def _log_metrics(self, run_id: str, values: dict[str, float], time: float, epoch: int) -> None:
-        """A point that the server has already, with its time and step, is the same point."""
-        from mlflow.entities import Metric
+    def _found(self, search: SearchState) -> dict[str, _Run]:
+        """The search's runs by trial, the parent under the empty name.
 
-        stamp = _milliseconds(time)
-        self._client.log_batch(run_id, [Metric(name, value, stamp, epoch) for name, value in values.items()])
+        A request that was given up and yet carried out later may have made a run twice: the one that is further stays.
+        """
+        known = {self.state.parent_run_id, *self.state.run_ids.values()}
+        runs: dict[str, _Run] = {}
+        for run in sorted(self._all_runs(search.search_id), key=lambda run: (run.run_id in known, run.epoch)):
+            trial_id = run.tags.get("trial_id", "")
+            if trial_id in runs:
+                self._client.delete_run(runs[trial_id].run_id)
+            runs[trial_id] = run
+        return runs
 
-    def _end_trial(self, trial: TrialState, search: SearchState, time: float) -> None:
-        from mlflow.entities import Metric, RunTag
+    def _all_runs(self, search_id: str) -> Iterator[_Run]:
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment], f"tags.search_id = '{search_id}'", page_token=token)
+            yield from (run for each in page if "lost_trial_id" not in (run := _Run.of(each)).tags)
+            token = page.token
+            if not token:
+                return
 
-        run_id = self.state.run_ids.get(trial.trial_id)
-        if run_id is None:
-            self._open_trial(trial, search, time)
-            run_id = self.state.run_ids[trial.trial_id]
-        tags = [RunTag("stop_reason", trial.stop_reason or ""), RunTag("status", trial.status)]
-        more = {"error": trial.error, "stop_detail": trial.detail}
-        tags += [RunTag(name, value) for name, value in more.items() if value]
-        best = trial.best(search.metric, search.mode)
-        stamp = _milliseconds(time)
-        self._client.log_batch(run_id, [Metric(f"best/{k}", v, stamp, trial.epochs) for k, v in best.items()], (), tags)
-        self._client.set_terminated(run_id, _RUN_STATUS[trial.status], stamp)
-        self._uploads[trial.trial_id] = trial
-
-    def finish(self, search: SearchState) -> None:
-        """Close the parent, and the runs of trials that a resume will take up."""
-        parent = str(self.state.parent_run_id)
-        stamp = _milliseconds(search.updated_at)
-        ranking = search.ranking()
-        if ranking:
-            best = ranking[0].best(search.metric, search.mode)[search.metric]
-            self._client.set_tag(parent, "best_trial", ranking[0].trial_id)
-            self._client.log_metric(parent, f"best/{search.metric}", best, stamp, len(search.trials))
-            if search.status == "finished" and self._trains:
-                self._register(ranking[0], search)
-        for trial in search.open_trials():
-            if trial.trial_id in self.state.run_ids:
-                self._client.set_terminated(self.state.run_ids[trial.trial_id], "KILLED", stamp)
-        self._client.set_terminated(parent, _RUN_STATUS[search.status], stamp)
-
-    def _register(self, trial: TrialState, search: SearchState) -> None:
-        """Put the best trial's model into the registry, once."""
-        model = self.settings.search.trial(trial.trial_id) / "model.pt"
-        parent = str(self.state.parent_run_id)
-        if self._client.get_run(parent).data.tags.get(_REGISTERED) == trial.trial_id or not model.exists():
-            return
-        tags = {"search_id": search.search_id, "trial_id": trial.trial_id, "seed": str(trial.seed)}
-        name = str(search.header["declaration"]["name"])
-        version = register_best(self._client, name, self.state.run_ids[trial.trial_id], model, tags)
-        self._client.set_tag(parent, "registered_version", version)
-        self._client.set_tag(parent, _REGISTERED, trial.trial_id)
-
-    def _revive_paused(self, search: SearchState) -> None:
-        """A trial that waits for others belongs to the search at work, though nothing of its own will start now."""
-        for trial in search.open_trials():
-            known = trial.trial_id in self.state.run_ids and trial.trial_id not in self.state.complete
-            if trial.status == "paused" and known:
-                self._revive(self.state.run_ids[trial.trial_id])
-
-    def _revive(self, run_id: str | None) -> None:
-        if run_id is not None and self._client.get_run(run_id).info.status != "RUNNING":
-            self._client.update_run(run_id, status="RUNNING")
-
-    def _create(self, name: str, tags: dict[str, str], time: float) -> Any:
-        return self._client.create_run(self._experiment, start_time=_milliseconds(time), tags=tags, run_name=name)
+    def _set_aside(self, run: _Run, at: float) -> None:
+        """Keep the run of a trial that the record has lost, under no trial's name."""
+        self._log(run, [], {}, {"lost_trial_id": run.tags["trial_id"], "satdet.role": "lost", "stop_reason": "lost"})
+        self._client.delete_tag(run.run_id, "trial_id")
+        self._close(run, "KILLED", at)
 
     def _experiment_id(self, name: str) -> str:
         existing = self._client.get_experiment_by_name(name)
@@ -185,28 +319,59 @@ class MlflowTracker(Tracker):
         location = (self.settings.storage.mlflow_artifacts / name).as_uri() if local else None
         return str(self._client.create_experiment(name, artifact_location=location))
 
-    def _runs_of(self, search_id: str) -> dict[str, Any]:
-        """All runs of the search by trial id; the parent under the empty one."""
-        runs: dict[str, Any] = {}
-        token = None
-        while True:
-            page = self._client.search_runs([self._experiment], f"tags.search_id = '{search_id}'", page_token=token)
-            runs |= {run.data.tags.get("trial_id", ""): run for run in page}
-            token = page.token
-            if not token:
-                return runs
-
-    def _log_params(self, run_id: str, values: dict[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        params = [Param(path, str(value)[:_LONGEST_VALUE]) for path, value in values.items()]
-        for start in range(0, len(params), _PARAMS_A_CALL):
-            self._client.log_batch(run_id, params=params[start : start + _PARAMS_A_CALL])
-
-    def _upload(self, run_id: str, files: list[Path]) -> None:
-        for file in files:
+    def _upload(self, trial: TrialState) -> None:
+        folder = self.settings.search.trial(trial.trial_id)
+        run_id = self.state.run_ids[trial.trial_id]
+        for file in (folder / name for name in _ARTIFACTS):
             if file.exists():
-                self._client.log_artifact(run_id, str(file))
+                with self._patience():
+                    self._client.log_artifact(run_id, str(file))
+                self.state.sent(trial.trial_id, files=1)
+        if trial.ended_at is not None:
+            self.state.complete[trial.trial_id] = trial.ended_at
+        del self._uploads[trial.trial_id]
+
+    def _register(self, parent: _Run, trial: TrialState, search: SearchState) -> None:
+        """Put the best trial's model into the registry, once."""
+        model = self.settings.search.trial(trial.trial_id) / "model.pt"
+        if parent.tags.get(_REGISTERED) == trial.trial_id or not model.exists():
+            return
+        tags = {"search_id": search.search_id, "trial_id": trial.trial_id, "seed": str(trial.seed)}
+        name = str(search.header["declaration"]["name"])
+        with self._patience():
+            version = register_best(self._client, name, self.state.run_ids[trial.trial_id], model, tags)
+        self._log(parent, [], {}, {"registered_version": version, _REGISTERED: trial.trial_id})
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Wait longer for the answer to an upload each time that one was given up."""
+        tally, usual = self.state.tally, os.environ[_TIMEOUT]
+        os.environ[_TIMEOUT] = str(max(tally.patience, int(usual)))
+        try:
+            yield
+        except Exception:
+            tally.patience = min(2 * int(os.environ[_TIMEOUT]), _LONGEST_UPLOAD)
+            raise
+        finally:
+            os.environ[_TIMEOUT] = usual
+
+
+def _metrics(point: Point) -> "list[Metric]":
+    """A point that the server has already, with its time and step, is the same point."""
+    from mlflow.entities import Metric
+
+    return [Metric(name, value, _milliseconds(point.time), point.step) for name, value in point.metrics.items()]
+
+
+def _batches(
+    metrics: "list[Metric]", params: "list[Param]", tags: "list[RunTag]"
+) -> "Iterator[tuple[list[Metric], list[Param], list[RunTag]]]":
+    """As few calls as hold all, in the order given."""
+    while metrics or params or tags:
+        some = params[:_ENTITIES_A_KIND], tags[:_ENTITIES_A_KIND]
+        room = _ENTITIES_A_CALL - len(some[0]) - len(some[1])
+        yield metrics[:room], *some
+        metrics, params, tags = metrics[room:], params[_ENTITIES_A_KIND:], tags[_ENTITIES_A_KIND:]
 
 
 def _milliseconds(seconds: float) -> int:

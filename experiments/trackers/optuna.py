@@ -45,6 +45,11 @@ class OptunaTracker(Tracker):
         self._changed: set[str] = set()
         self._search: SearchState | None = None
 
+    @staticmethod
+    def address(settings: TrackerSettings) -> str:
+        """The file, as Optuna names it."""
+        return settings.storage.optuna_uri
+
     def apply(self, event: Event, search: SearchState) -> None:
         """Note which trial has changed."""
         self._search = search
@@ -134,7 +139,11 @@ class OptunaTracker(Tracker):
             self._keys[trial_id] = storage.create_new_trial(self._study_id, trial)
         elif not before.state.is_finished():
             _update(storage, self._keys[trial_id], before, trial)
+        else:
+            return
         self._written[trial_id] = trial
+        known = len(before.intermediate_values) if before is not None else 0
+        self.state.sent(trial_id, points=len(trial.intermediate_values) - known)
 
 
 def _update(storage: "RDBStorage", key: int, before: "FrozenTrial", now: "FrozenTrial") -> None:

@@ -43,16 +43,33 @@ def register_best(client: Any, name: str, run_id: str, model: Path, tags: dict[s
     str
         The number of the version.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        saved = Path(folder) / _ARTIFACT
-        _save(saved, model)
-        client.log_artifacts(run_id, str(saved), _ARTIFACT)
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
-    source = f"{client.get_run(run_id).info.artifact_uri}/{_ARTIFACT}"
-    version = str(client.create_model_version(name, source, run_id, tags=tags).version)
-    client.set_registered_model_alias(name, ALIAS, version)
-    return version
+    versions = _versions(client, name, tags)
+    if not versions:
+        with tempfile.TemporaryDirectory() as folder:
+            saved = Path(folder) / _ARTIFACT
+            _save(saved, model)
+            client.log_artifacts(run_id, str(saved), _ARTIFACT)
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        source = f"{client.get_run(run_id).info.artifact_uri}/{_ARTIFACT}"
+        versions = [str(client.create_model_version(name, source, run_id, tags=tags).version)]
+    # A request that was given up and yet carried out later has made another.
+    for double in versions[1:]:
+        client.delete_model_version(name, double)
+    client.set_registered_model_alias(name, ALIAS, versions[0])
+    return versions[0]
+
+
+def _versions(client: Any, name: str, tags: dict[str, str]) -> list[str]:
+    """Versions of the registered model `name` that were made with `tags`, oldest first."""
+    found: list[str] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        found += [str(each.version) for each in page if tags.items() <= each.tags.items()]
+        token = page.token
+        if not token:
+            return sorted(found, key=int)
 
 
 def _save(target: Path, model: Path) -> None:

@@ -1,23 +1,29 @@
-"""W&B: group = search, one run a trial whose id follows from the search and the trial."""
+"""W&B: group = search, one run a trial whose id follows from the search and the trial.
+
+A server that cannot be reached is not waited for: runs are written to files, whole and readable, and sent from the
+record once it answers.
+"""
 
 import hashlib
+import netrc
 import os
 import shutil
+import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
-from experiments.trackers.base import (
-    Tracker,
-    TrackerSettings,
-    TrackerState,
-    end_of,
-    rung_metrics,
-    suggestion,
-    trial_summary,
-)
+from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, suggestion, trial_summary
+from experiments.trackers.outage import Anew, Unreachable, ask, masked
+from experiments.trackers.outbox import Outbox, Outgoing
 
 PROJECT = "satdet"
+_SERVER = "https://api.wandb.ai"
+_PROBE_SECONDS = 5.0
+_PROBE_EVERY_SECONDS = 15.0
+_FINISH_SECONDS = 15.0
+"""How long a run that has ended may take to upload the rest; then it is sent from the record another time."""
 
 
 class WandbTracker(Tracker):
@@ -25,50 +31,105 @@ class WandbTracker(Tracker):
 
     def __init__(self, settings: TrackerSettings, state: TrackerState) -> None:
         super().__init__(settings, state)
+        state.mode = settings.wandb
+        self._online = settings.wandb == "online"
+        self._outbox = Outbox()
+        self._search: SearchState | None = None
         self._runs: dict[str, Any] = {}
+        self._next_probe = time.monotonic() + _PROBE_EVERY_SECONDS
+
+    @staticmethod
+    def address(settings: TrackerSettings) -> str:
+        """The server, whether or not it is used."""
+        return masked(_server())
+
+    def connect(self) -> None:
+        """Write files where the server does not answer or nobody is logged in to it."""
+        if self._online:
+            self._online = self._answers()
 
     def apply(self, event: Event, search: SearchState) -> None:
-        """Send one event."""
-        if event.get("trial") and event["trial"] not in self.state.complete:
-            self._apply_trial(event, search)
+        """Take note of one event."""
+        self._search = search
+        if event.get("trial"):
+            self._outbox.add(event, search.trials[event["trial"]].epochs)
 
     def settle(self, *, final: bool) -> bool:
-        """Nothing waits: pictures are files of the run's own folder."""
+        """Log what was noted; look from time to time whether the server has gone or come back."""
+        if self.settings.wandb == "online" and time.monotonic() >= self._next_probe:
+            self._next_probe = time.monotonic() + _PROBE_EVERY_SECONDS
+            if self._answers() and not self._online:
+                raise Anew
+        if self._search is not None:
+            for trial_id, outgoing in list(self._outbox.changed.items()):
+                self._send(self._search.trials[trial_id], outgoing, self._search)
+                self._outbox.sent(trial_id)
         return True
 
     def finish(self, search: SearchState) -> None:
         """Close the runs of open trials as far as they go; a resume opens them again."""
-        for trial_id, run in self._runs.items():
-            run.summary.update(trial_summary(search.trials[trial_id], search))
+        for trial_id, run in list(self._runs.items()):
+            run.summary.update(self._summary(search.trials[trial_id], search))
             run.finish(exit_code=1)
-        self._runs = {}
+            del self._runs[trial_id]
 
     def close(self) -> None:
-        """Finish what is open, so that the files are whole."""
-        for run in self._runs.values():
-            run.finish()
-        self._runs = {}
+        """Finish what is open, so that the files are whole; what a lost server has not taken is given up."""
+        runs, self._runs = self._runs, {}
+        if self._online:
+            import wandb
 
-    def _apply_trial(self, event: Event, search: SearchState) -> None:
-        trial = search.trials[event["trial"]]
-        if trial.trial_id not in self._runs and event["kind"] in ("started", "result", "ended"):
-            self._runs[trial.trial_id] = self._open(trial, search)
-        run = self._runs.get(trial.trial_id)
-        if run is not None and event["kind"] == "result" and event["epoch"] >= run.starting_step:
-            run.log({**event["metrics"], **rung_metrics(event), "epoch": event["epoch"]}, step=event["epoch"])
-        elif run is not None and rung_metrics(event) and trial.epochs >= run.starting_step:
-            run.log(rung_metrics(event), step=trial.epochs)
-        if end_of(event):
-            self._end(trial, search)
+            wandb.teardown(exit_code=1)
+        else:
+            for run in runs.values():
+                run.finish()
+
+    def _answers(self) -> bool:
+        """Whether runs can be sent to the server; `trouble` says why not."""
+        try:
+            if not has_key():
+                raise Unreachable("nobody is logged in: set WANDB_API_KEY or run wandb login")
+            ask(f"{_server()}/healthz", _PROBE_SECONDS)
+        except Unreachable as error:
+            self.trouble = f"{masked(_server())} cannot be reached ({error})"
+            if not self._online:
+                self.trouble += f"; runs are written to {self.settings.storage.wandb}"
+            return False
+        self.trouble = None
+        return True
+
+    def _send(self, trial: TrialState, outgoing: Outgoing, search: SearchState) -> None:
+        trial_id = trial.trial_id
+        ended = trial.ended_at is not None
+        there = not self._online or trial_id not in self.state.local
+        if ended and there and self.state.complete.get(trial_id) == trial.ended_at:
+            return
+        self.state.complete.pop(trial_id, None)
+        run = self._runs.get(trial_id)
+        if run is None:
+            if not trial.attempts and not ended:
+                return
+            if not outgoing.whole:
+                raise Anew
+            run = self._runs[trial_id] = self._open(trial, search)
+        if outgoing.continued:
+            run.config.update({**outgoing.continued, "continued": outgoing.continued}, allow_val_change=True)
+        for point in outgoing.points:
+            if point.step >= run.starting_step:
+                run.log(point.metrics, step=point.step)
+                self.state.sent(trial_id, points=1)
+        if ended:
+            run.summary.update(self._summary(trial, search))
+            self._end(run, trial)
 
     def _open(self, trial: TrialState, search: SearchState) -> Any:
         import wandb
 
         name = str(search.header["declaration"]["name"])
         run_id = wandb_run_id(search.search_id, trial.trial_id)
-        if self.settings.wandb == "offline":
-            for partial in self.settings.storage.wandb.glob(f"offline-run-*-{run_id}"):
-                shutil.rmtree(partial)
+        if not self._online:
+            self._remove_files(run_id)
+            self.state.local = sorted({*self.state.local, trial.trial_id})
         self.state.run_ids[trial.trial_id] = run_id
         self.settings.storage.wandb.mkdir(parents=True, exist_ok=True)
         run = wandb.init(
@@ -85,9 +146,10 @@ class WandbTracker(Tracker):
                 **suggestion(trial),
             },
             dir=str(self.settings.storage.root),
-            mode="online" if self.settings.wandb == "online" else "offline",
+            mode="online" if self._online else "offline",
             resume="allow",
             reinit="create_new",
+            allow_val_change=True,
             settings=wandb.Settings(
                 silent=True,
                 console="off",
@@ -95,14 +157,16 @@ class WandbTracker(Tracker):
                 disable_code=True,
                 x_disable_stats=True,
                 x_disable_meta=True,
+                init_timeout=_FINISH_SECONDS,
+                finish_timeout=_FINISH_SECONDS,
+                finish_timeout_raises=True,
             ),
         )
         run.define_metric("*", step_metric="epoch")
+        self.state.sent(trial.trial_id)
         return run
 
-    def _end(self, trial: TrialState, search: SearchState) -> None:
-        run = self._runs[trial.trial_id]
-        run.summary.update(trial_summary(trial, search))
+    def _end(self, run: Any, trial: TrialState) -> None:
         picture = self.settings.search.trial(trial.trial_id) / "detections.png"
         if picture.exists():
             import wandb
@@ -110,9 +174,35 @@ class WandbTracker(Tracker):
             run.log({"detections": wandb.Image(str(picture))}, step=max(trial.epochs, run.starting_step))
         run.finish(exit_code=1 if trial.status == "failed" else 0)
         del self._runs[trial.trial_id]
-        self.state.complete.append(trial.trial_id)
+        if trial.ended_at is not None:
+            self.state.complete[trial.trial_id] = trial.ended_at
+        if self._online and trial.trial_id in self.state.local:
+            self._remove_files(self.state.run_ids[trial.trial_id])
+            self.state.local.remove(trial.trial_id)
+
+    def _summary(self, trial: TrialState, search: SearchState) -> dict[str, Any]:
+        remarks = self._outbox.of(trial.trial_id).remarks
+        return trial_summary(trial, search) | ({"remarks": "\n".join(remarks)} if remarks else {})
+
+    def _remove_files(self, run_id: str) -> None:
+        for folder in self.settings.storage.wandb.glob(f"offline-run-*-{run_id}"):
+            shutil.rmtree(folder)
 
 
 def wandb_run_id(search_id: str, trial_id: str) -> str:
     """The id of a trial's run, the same however often the search is interrupted."""
     return hashlib.sha256(f"{search_id}/{trial_id}".encode()).hexdigest()[:16]
+
+
+def has_key() -> bool:
+    """Whether there is a key for the server, in the environment or left by ``wandb login`` in the user's netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(_server()).hostname or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _server() -> str:
+    return os.environ.get("WANDB_BASE_URL", _SERVER).rstrip("/")
