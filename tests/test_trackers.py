@@ -30,7 +30,7 @@ class Site:
         )
 
     def send(self) -> bool:
-        return synchronise(self.settings, None)
+        return all(projection.complete for projection in synchronise(self.settings, None))
 
     def mlflow(self):
         """The parent and the children by trial."""
@@ -177,7 +177,7 @@ def test_tracker_that_fails_for_a_while_is_begun_again_and_misses_nothing(name, 
         report(record, trial, 1, 0.3)
         report(record, trial, 2, 0.4, COMPLETED)
         record.append("session_end", status="finished")
-    monkeypatch.setattr("experiments.sync._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("experiments.trackers.projection._PAUSES", (0.01,))
     apply, failures = TRACKERS[name].apply, iter([3, 5])
     left = [next(failures)]
 
@@ -200,17 +200,29 @@ def test_tracker_that_fails_for_a_while_is_begun_again_and_misses_nothing(name, 
     assert site.points(name) == {"t0000": [(1, 0.3), (2, 0.4)]}
 
 
-def test_server_that_stays_away_is_told_and_its_rest_can_be_sent_later(tmp_path, capsys):
+def test_server_that_stays_away_is_told_and_its_rest_can_be_sent_later(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("experiments.trackers.projection.time.sleep", lambda seconds: None)
     site = Site(tmp_path)
     with begin(site.search.record) as record:
         report(record, suggest(record, 0), 1, 0.3, COMPLETED)
         record.append("session_end", status="finished")
     command = ["backbone_ablation", "--storage", str(site.storage.root), "--wandb", "off"]
-    assert main([*command, "--tracking-uri", "http://127.0.0.1:9"]) == 1
-    assert "not everything was sent" in capsys.readouterr().err
-    assert tracker_states(site.search)["mlflow"].error
-    assert main(command) == 0
+    secret = "http://anna:s%C3%A9same@127.0.0.1:9"
+    assert main([*command, "--tracking-uri", secret]) == 1
+    said = capsys.readouterr().out
+    address = "http://***@127.0.0.1:9"
+    assert f"mlflow: 0 runs, 0 points, 0 files sent to {address}; left: t0000 ({address} cannot be reached" in said
+    assert "connection refused" in said
+    states = tracker_states(site.search)
+    assert states["mlflow"].error and states["optuna"].error is None
+    assert main(command) == 1, "it goes to where it was sent before"
+    assert "its credentials are not kept" in capsys.readouterr().out
+    assert not [file for file in site.search.root.rglob("*") if file.is_file() and "same" in file.read_text()]
+    assert main([*command, "--tracking-uri", site.storage.mlflow_uri]) == 0
+    assert f"mlflow: 1 run, 1 point, 0 files sent to {site.storage.mlflow_uri}\n" in capsys.readouterr().out
     assert site.mlflow()[2] == {"t0000": [(1, 0.3)]}
+    assert main(command) == 0
+    assert f"mlflow: 0 runs, 0 points, 0 files sent to {site.storage.mlflow_uri}\n" in capsys.readouterr().out
 
 
 def test_sync_of_no_search_is_one_line(tmp_path, capsys):
@@ -320,6 +332,7 @@ def test_a_paused_run_is_open_again_once_its_search_goes_on(tmp_path, empty_mlfl
     for event in read_record(tracked.search.record):
         state.apply(event)
         tracker.apply(event, state)
+    tracker.settle(final=False)
     assert state.trials["t0001"].status == "paused"
     assert tracked.shown("mlflow")["t0001"]["status"] == "RUNNING"
 

@@ -117,7 +117,7 @@ class Tracked:
 
     def send(self, name: str) -> Projection:
         """Send what there is, to one tracker; whether it came through is the projection's `done`."""
-        projection = Projection(name, self.settings, driver_gone=_Gone())
+        projection = Projection(name, self.settings, driver_gone=_Gone(), last_pauses=())
         projection.run()
         return projection
 
