@@ -135,13 +135,13 @@ def archive(storage: StoragePaths, search: SearchPaths, earlier: SearchState) ->
     search.root.rename(storage.archive / f"{search.name}-{identity}")
 
 
-def reopened(earlier: SearchState, options: RunOptions) -> list[dict[str, Any]]:
+def reopened(search: SearchPaths, earlier: SearchState, options: RunOptions) -> list[dict[str, Any]]:
     """The ended trials that a command has go on: for each what is recorded, its changed configuration above all.
 
     Raises
     ------
     UsageError
-        If there is no such trial, it has not ended, or it is not said how far it should go.
+        If there is no such trial, it has not ended, its checkpoints are gone, or it is not said how far it should go.
     """
     if options.continued and earlier.task != "train":
         raise UsageError("--continue: an evaluation has no epochs to go on with")
@@ -154,6 +154,10 @@ def reopened(earlier: SearchState, options: RunOptions) -> list[dict[str, Any]]:
             raise UsageError(f"--continue {trial_id}: it has not ended ({trial.status}); --resume goes on with it")
         if options.more_epochs is None and trial.status != "failed":
             raise UsageError(f"--continue {trial_id}: it has {trial.epochs} epochs; how many more? --epochs +20")
+        if trial.epochs and not any(search.trial(trial_id).glob("epoch-*.pt")):
+            raise UsageError(
+                f"--continue {trial_id}: {search.trial(trial_id)} has no checkpoint to go on from (--keep)"
+            )
         more = options.more_epochs
         config = {} if more is None else {"training.epochs": trial.epochs + more}
         after = trial.continued_after if more is None else trial.epochs

@@ -92,7 +92,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
             experiment = evaluating(experiment, Path(str(options.checkpoint)))
         if options.resume:
             check_unchanged(earlier, experiment)
-        reopen = reopened(earlier, options) if options.continued else []
+        reopen = reopened(search, earlier, options) if options.continued else []
         plan = make_plan(experiment, options, machine() if options.address is None else Capacity(1 << 20, 1 << 20))
         if options.resume:
             check_ends(earlier, _ends(plan, options), asked=bool(options.trials or reopen))
@@ -154,6 +154,8 @@ def _run_recorded(
     with interrupt.handled(), TrackerProcess(storage, search, options) as trackers:
         screen = build_screen(_outlook(plan, experiment))
         try:
+            if options.require_trackers:
+                trackers.require(_TRACKERS_SECONDS)
             if _work_left(live.state, plan, options):
                 for line in plan.skipped_lines():
                     screen.say(line)
@@ -212,6 +214,8 @@ def _run_trials(
     live.listen(cap.event)
 
     def tick() -> None:
+        for line in trackers.news():
+            screen.say(line)
         screen.tick(live.state)
 
     # Not Tuner.fit: it would pickle searcher, scheduler and callbacks for a restore that the record makes needless.

@@ -90,6 +90,9 @@ def ended(search):
             report(record, trial, 1, 0.3)
             report(record, trial, 2, 0.4, end)
         record.append("session_end", status="finished")
+    for trial in ("t0000", "t0001", "t0002"):
+        search[1].trial(trial).mkdir(parents=True)
+        (search[1].trial(trial) / "epoch-0002-0123456789abcdef.pt").touch()
     return SearchState.of(record.events)
 
 
@@ -97,8 +100,8 @@ def continuing(*trials, epochs=None):
     return RunOptions(experiment="backbone_ablation", continued=trials, more_epochs=epochs)
 
 
-def test_an_ended_trial_goes_on_for_so_many_epochs_more(ended):
-    (change,) = reopened(ended, continuing("t0000", epochs=20))
+def test_an_ended_trial_goes_on_for_so_many_epochs_more(search, ended):
+    (change,) = reopened(search[1], ended, continuing("t0000", epochs=20))
     assert change == {
         "trial": "t0000", "config": {"training.epochs": 22}, "after": 2,
         "ended": {"status": "stopped", "stop_reason": "asha"},
@@ -110,8 +113,8 @@ def test_an_ended_trial_goes_on_for_so_many_epochs_more(ended):
     assert trial in ended.open_trials()
 
 
-def test_a_failed_trial_is_begun_again_as_it_was(ended):
-    (change,) = reopened(ended, continuing("t0001"))
+def test_a_failed_trial_is_begun_again_as_it_was(search, ended):
+    (change,) = reopened(search[1], ended, continuing("t0001"))
     assert (change["config"], change["after"]) == ({}, None)
 
 
@@ -120,12 +123,13 @@ def test_a_failed_trial_is_begun_again_as_it_was(ended):
     [
         (continuing("t0009", epochs=1), "unknown trial 't0009'"),
         (continuing("t0002", epochs=1), r"t0002: it has not ended \(running\)"),
-        (continuing("t0003"), "it has 2 epochs; how many more"),
+        (continuing("t0000"), "it has 2 epochs; how many more"),
+        (continuing("t0003", epochs=1), r"t0003 has no checkpoint to go on from \(--keep\)"),
     ],
 )
-def test_what_cannot_be_continued_is_said(ended, options, message):
+def test_what_cannot_be_continued_is_said(search, ended, options, message):
     with pytest.raises(UsageError, match=message):
-        reopened(ended, options)
+        reopened(search[1], ended, options)
 
 
 def test_more_trials_of_a_search_whose_budget_is_spent_need_a_larger_one(ended):
@@ -139,7 +143,6 @@ def test_more_trials_of_a_search_whose_budget_is_spent_need_a_larger_one(ended):
 @pytest.mark.parametrize("left", [b"", b"00000000 {", None])
 def test_trials_without_the_beginning_of_their_record_are_no_search_to_begin_anew(search, ended, left):
     storage, paths = search
-    paths.trial("t0000").mkdir(parents=True)
     if left is None:
         paths.record.unlink()
     else:
