@@ -12,7 +12,9 @@ from satdet.data.loading import TileDataset, training_loader
 from satdet.data.store import TileStore, TileStoreWriter
 from satdet.detector import build_detector, required_weights
 from satdet.detector.freezing import is_trained
+from satdet.errors import TrainingError
 from satdet.training.learner import Learner
+from satdet.training.memory import halved
 from satdet.training.optimizer import build_optimizer, learning_rate
 from satdet.training.progress import Progress
 
@@ -159,6 +161,13 @@ def course(config, weights, store):
     return progress.epoch, progress.stop_reason
 
 
+def pass_after_one_that_does_not_fit(config, weights, store):
+    try:
+        return halved(4, config, torch.OutOfMemoryError("CUDA out of memory."))
+    except TrainingError as error:
+        return str(error)
+
+
 CASES = {
     "detector.backbone": (structure, "resnet34", {}),
     "detector.version": (structure, "v2", {}),
@@ -194,6 +203,7 @@ CASES = {
     "training.epochs": (course, 5, {}),
     "training.batch_size": (epoch_of_tiles, 3, {}),
     "training.micro_batch_size": (one_step, 1, {}),
+    "training.on_out_of_memory": (pass_after_one_that_does_not_fit, "halve_micro_batch", {}),
     "training.ema_decay": (one_step, 0.9, {}),
     "training.tiles_per_epoch": (epoch_of_tiles, 2, {}),
     "training.empty_tiles": (epoch_of_tiles, True, {}),

@@ -34,6 +34,9 @@ class TrainingConfig(Checked):
     micro_batch_size: int | None = bounded(None, minimum=1)
     """Tiles a forward pass; None: the whole batch. Gradients of a batch's passes are accumulated, weighted by tiles, so
     that a batch too large for the memory is still a fair trial. Trainable batch norm sees one pass at a time."""
+    on_out_of_memory: Literal["fail", "halve_micro_batch"] = "fail"
+    """What an epoch does that the device's memory does not suffice for: end the trial, or begin again with passes of
+    half as many tiles, which leaves the batch as it is. A reduced size is kept for the rest of the trial."""
     ema_decay: float | None = bounded(None, above=0, maximum=0.99999)
     """Decay a step of an exponential moving average of the weights, which is then what is evaluated and exported; free
     of the bias to where it begins."""

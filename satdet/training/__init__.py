@@ -2,15 +2,16 @@
 
 `loop` reads top to bottom; `learner` takes the steps, `optimizer` builds their rule, `progress` decides what is best
 and when to stop, `evaluation` measures, `checkpoint` and `files` keep it all on disk, `export` hands it to prediction.
+`patience` waits for a storage, `memory` makes do with less of a device's, and `remarks` tells people of both.
 """
 
 from satdet.training.callbacks import BatchProgress, Callback, Divergence, EpochReport, SpeedGuard, StopTraining
 from satdet.training.export import export_model, load_model
-from satdet.training.files import retire_checkpoints
 from satdet.training.hardware import hardware_name
 from satdet.training.loop import train
+from satdet.training.retention import checkpoint_bytes, prune_checkpoint, retire_checkpoints
 
 __all__ = [
-    "BatchProgress", "Callback", "Divergence", "EpochReport", "SpeedGuard", "StopTraining", "export_model",
-    "hardware_name", "load_model", "retire_checkpoints", "train",
+    "BatchProgress", "Callback", "Divergence", "EpochReport", "SpeedGuard", "StopTraining", "checkpoint_bytes",
+    "export_model", "hardware_name", "load_model", "prune_checkpoint", "retire_checkpoints", "train",
 ]  # fmt: skip

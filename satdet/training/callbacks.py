@@ -23,6 +23,8 @@ class EpochReport:
         In the last report of a trial: ``completed``, ``early_stopping`` or the reason of a `StopTraining`.
     stop_detail : str, optional
         What a `StopTraining` said besides.
+    remarks : tuple of str
+        What happened since the last report, for people: a damaged checkpoint that was passed over, a smaller batch.
     """
 
     epoch: int
@@ -30,6 +32,7 @@ class EpochReport:
     improved: bool
     stop_reason: str | None
     stop_detail: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

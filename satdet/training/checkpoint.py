@@ -1,6 +1,5 @@
 """The checkpoints of one trial: written behind training's back, checked before they are gone on from."""
 
-import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -10,17 +9,23 @@ from torch import Tensor
 
 from satdet.config import TrialConfig, flatten
 from satdet.data.store import TileStore
-from satdet.errors import CheckpointError, SatdetError, StorageError
+from satdet.errors import CheckpointError, SatdetError, StorageError, TrainingError
 from satdet.training import files
 from satdet.training.callbacks import StopTraining
 from satdet.training.export import export_model
+from satdet.training.patience import StoragePatience
+from satdet.training.remarks import Remarks
 
 FORMAT = 1
-CHANGEABLE = frozenset({"training.epochs", "training.patience", "training.loader_workers", "evaluation.batch_size"})
+CHANGEABLE = frozenset(
+    {"training.epochs", "training.patience", "training.loader_workers", "training.on_out_of_memory",
+     "evaluation.batch_size"}
+)  # fmt: skip
 """Paths in which a resumed trial may differ from its checkpoint: how long it runs, and what leaves its course alone.
 
 With the cosine schedule, another number of epochs changes the learning rate of every epoch still to come.
 """
+_PARTS = {"identity", "learner", "progress", "callbacks"}
 
 
 def trial_identity(config: TrialConfig, store: TileStore, seed: int) -> dict[str, Any]:
@@ -32,8 +37,8 @@ class CheckpointFolder:
     """The directory of a trial, as a context in which epochs are written.
 
     One file is written at a time, by a thread of its own, from a copy, so that training goes on meanwhile. Leaving the
-    context, in whatever way, waits for the last file and exports the best weights. The files of the two newest epochs
-    are kept, and the best one. For the files see `satdet.training.files`.
+    context, in whatever way, waits for the last file and exports the best weights. The files of the newest epochs are
+    kept, and the best one. For the files see `satdet.training.files`.
 
     Parameters
     ----------
@@ -41,11 +46,16 @@ class CheckpointFolder:
         Made if it is missing.
     identity : dict
         From `trial_identity`.
-
-    Attributes
-    ----------
-    damaged : list of Path
-        Checkpoints that `load` had to pass over.
+    keep : int
+        How many of the newest; an older one is removed only when the one that takes its place is whole.
+    patience : StoragePatience
+        With what cannot be written or read; given up when the context is left for another reason than the trial itself.
+    remarks : Remarks
+        Told what was found damaged.
+    after_epoch : int
+        Epochs that the trial is known to have had.
+    continue_after : int, optional
+        If an ended trial goes on after that epoch.
 
     Raises
     ------
@@ -53,53 +63,90 @@ class CheckpointFolder:
         If the directory cannot be made.
     """
 
-    def __init__(self, directory: Path, identity: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        identity: dict[str, Any],
+        *,
+        keep: int,
+        patience: StoragePatience,
+        remarks: Remarks,
+        after_epoch: int = 0,
+        continue_after: int | None = None,
+    ) -> None:
         self.directory = directory
-        self.damaged: list[Path] = []
         self._identity = identity
+        self._keep = keep
+        self._patience = patience
+        self._remarks = remarks
+        self._after_epoch = after_epoch
+        self._continue_after = continue_after
         self._newest: Path | None = None
+        self._damaged: list[Path] = []
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._write: Future[None] | None = None
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            files.clean(directory)
-        except OSError as error:
-            raise StorageError(f"{directory}: cannot hold checkpoints ({error})") from None
+            patience.write(directory, self._make)
+        except StorageError as error:
+            raise type(error)(f"{directory}: cannot hold checkpoints ({error})") from None
 
     def load(self) -> dict[str, Any] | None:
-        """The content of the newest whole checkpoint, None if there is none.
+        """The content of the newest whole checkpoint, None if the trial begins from its seed.
 
         Raises
         ------
         CheckpointError
-            If it belongs to another trial or to another version of the format.
+            If it belongs to another trial or to another version of the format, or if an ended trial is to go on and
+            there is none.
+        StorageError
+            If the storage cannot be read.
         """
-        path, content, self.damaged = files.newest_epoch(self.directory)
+        path, content, self._damaged = files.newest_epoch(self.directory, self._patience)
+        self._remark_on_lost(path, content)
         if path is None:
             return None
-        if content.get("format") != FORMAT:
+        if content.get("format") != FORMAT or not content.keys() >= _PARTS:
             raise CheckpointError(
                 f"{path}: format {content.get('format')!r}, this version reads {FORMAT}; use another directory"
             )
         _check_identity(path, content["identity"], self._identity)
         self._newest = path
         if content["progress"]["history"][-1]["improved"]:
-            files.link_best(path)  # the process may have died between the two
+            files.link_best(path, self._patience)  # the process may have died between the two
         return content
 
     def stopped(self, epoch: int) -> StopTraining | None:
-        """How a callback ended this trial after `epoch`; None if it did not."""
+        """How a callback ended this trial after `epoch`; None if it did not, or if the trial goes on nevertheless."""
         path = self.directory / files.STOPPED
-        if not path.exists():
+        try:
+            record = files.read_record(path, self._patience)
+        except CheckpointError as error:
+            files.logger.warning("%s", error)
+            self._remarks.add(f"{path.name} is damaged; the trial goes on after epoch {epoch}")
             return None
-        record = json.loads(path.read_text())
+        if record is None or record["epoch"] != epoch:
+            return None
         _check_identity(path, record["identity"], self._identity)
-        return StopTraining(record["reason"], record.get("why", "")) if record["epoch"] == epoch else None
+        if self._continue_after == epoch != record["continue_after"]:
+            return None
+        return StopTraining(record["reason"], record["why"])
 
     def mark_stopped(self, epoch: int, stop: StopTraining) -> None:
-        """Record that a callback ended the trial after `epoch`."""
-        record = {"epoch": epoch, "reason": stop.reason, "why": stop.why, "identity": self._identity}
-        files.write_text(self.directory / files.STOPPED, json.dumps(record, indent=1))
+        """Record that a callback ended the trial after `epoch`.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        record = {
+            "epoch": epoch,
+            "reason": stop.reason,
+            "why": stop.why,
+            "continue_after": self._continue_after,
+            "identity": self._identity,
+        }
+        files.write_record(self.directory / files.STOPPED, record, self._patience)
 
     def write(self, epoch: int, content: dict[str, Any], *, best: bool) -> None:
         """Copy `content` and begin to write it as the checkpoint of `epoch`; waits for the one before.
@@ -110,7 +157,6 @@ class CheckpointFolder:
             If the one before could not be written.
         """
         self.wait()
-        (self.directory / files.STOPPED).unlink(missing_ok=True)  # of an end that lost its checkpoint
         copy = _host_copy({"format": FORMAT, "identity": self._identity} | content)
         self._write = self._pool.submit(self._write_and_prune, epoch, copy, best)
 
@@ -132,10 +178,12 @@ class CheckpointFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and not issubclass(kind, TrainingError):
+            self._patience.give_up()
         try:
             self.wait()
             if self._newest is not None:
-                export_model(self.directory)
+                export_model(self.directory, self._patience, self._remarks)
         except SatdetError as own:
             if kind is None:
                 raise
@@ -143,14 +191,38 @@ class CheckpointFolder:
         finally:
             self._pool.shutdown()
 
+    def _make(self) -> None:
+        # Of a trial that has had epochs, more than the last folder is never missing, unless the storage is.
+        self.directory.mkdir(parents=not self._after_epoch, exist_ok=True)
+        files.clean(self.directory)
+
+    def _remark_on_lost(self, path: Path | None, content: dict[str, Any]) -> None:
+        names = ", ".join(each.name for each in self._damaged)
+        lost = f"{names} {'is' if len(self._damaged) == 1 else 'are'} damaged" if names else ""
+        if path is None and self._continue_after:
+            there = lost or "there is none"
+            raise CheckpointError(
+                f"{self.directory}: no whole checkpoint to continue from after epoch {self._continue_after} ({there}); "
+                "run the trial again from its start"
+            )
+        if path is None and not lost and self._after_epoch:
+            lost = f"the checkpoints of {self._after_epoch} epochs are gone"
+        if lost:
+            epoch = len(content["progress"]["history"]) if path is not None else 0
+            self._remarks.add(f"{lost}; {f'went on from epoch {epoch}' if epoch else 'began again from the start'}")
+
     def _write_and_prune(self, epoch: int, content: dict[str, Any], best: bool) -> None:
-        path = files.write_epoch(self.directory, epoch, content)
+        stopped = self.directory / files.STOPPED  # of an end that lost its checkpoint, or was overruled
+        self._patience.write(stopped, lambda: stopped.unlink(missing_ok=True))
+        path = files.write_epoch(self.directory, epoch, content, self._patience)
         if best:
-            files.link_best(path)
-        for old in files.epoch_files(self.directory):
-            if old not in (path, self._newest):
-                old.unlink()
+            files.link_best(path, self._patience)
         self._newest = path
+        for damaged in self._damaged:
+            files.remove(damaged)
+        self._damaged = []
+        for old in self._patience.read(self.directory, lambda: files.epoch_files(self.directory))[self._keep :]:
+            files.remove(old)
 
 
 def _host_copy(value: Any) -> Any:

@@ -12,42 +12,59 @@ from satdet.detector import Detector, build_detector, suppress
 from satdet.errors import CheckpointError, ConfigError
 from satdet.training import files
 from satdet.training.learner import computes_bfloat16
+from satdet.training.patience import ONCE, StoragePatience
+from satdet.training.remarks import Remarks
 
 KIND, FORMAT = "satdet-model", 1
 
 
-def export_model(directory: Path) -> Path:
+def export_model(directory: Path, patience: StoragePatience = ONCE, remarks: Remarks | None = None) -> Path:
     """Write ``model.pt``: the best weights of the trial in `directory`.
 
-    Where ``best.pt`` is missing or damaged, the newest whole checkpoint stands in, with a warning in the log.
+    A ``model.pt`` that has them already stays as it is. Where they are lost, because ``best.pt`` is missing or damaged,
+    the newest whole checkpoint stands in, with a warning in the log and a remark.
+
+    Parameters
+    ----------
+    directory : Path
+    patience : StoragePatience
+        With what cannot be read or written.
+    remarks : Remarks, optional
 
     Raises
     ------
     CheckpointError
         If there is no whole checkpoint.
     StorageError
-        If the disk is full or cannot be written.
+        If the storage cannot be read or written.
     """
+    path, lost = directory / files.MODEL, None
     try:
-        saved = files.read(directory / files.BEST)
+        saved = _checkpoint(directory / files.BEST, patience)
     except CheckpointError as error:
-        path, saved, _ = files.newest_epoch(directory)
-        if path is None:
+        newest, saved, _ = files.newest_epoch(directory, patience)
+        if newest is None:
             raise CheckpointError(f"{directory}: there is no whole checkpoint to export") from None
-        files.logger.warning("%s; %s is exported in its place", error, path.name)
-    history = saved["progress"]["history"]
+        lost = f"{error}; {newest.name} is exported in its place"
+    if _is_exported(path, saved, patience):
+        return path
+    identity, history = saved["identity"], saved["progress"]["history"]
+    if lost is not None:
+        files.logger.warning("%s", lost)
+        if remarks is not None:
+            remarks.add(f"{files.BEST} is lost; {files.MODEL} has epoch {len(history)} in its place")
     content = {
         "kind": KIND,
         "format": FORMAT,
         "model": saved["learner"].get("ema", saved["learner"]["model"]),
-        "config": saved["identity"]["config"],
-        "normalisation": saved["identity"]["config"]["input.normalisation"],
-        "seed": saved["identity"]["seed"],
-        "store": saved["identity"]["store"],
+        "config": identity["config"],
+        "normalisation": identity["config"]["input.normalisation"],
+        "seed": identity["seed"],
+        "store": identity["store"],
         "epoch": len(history),
         "metrics": history[-1]["metrics"],
     }
-    return files.write_model(directory, content)
+    return files.write_model(directory, content, patience)
 
 
 @dataclass(frozen=True)
@@ -139,6 +156,26 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> tuple[Detector
     """The detector and the configuration of `open_model`."""
     model = open_model(path, device)
     return model.detector, model.config
+
+
+def _checkpoint(path: Path, patience: StoragePatience) -> dict[str, Any]:
+    content = files.read(path, patience)
+    if not {"identity", "learner", "progress"} <= content.keys():
+        raise CheckpointError(f"{path}: not a checkpoint of a trial")
+    return content
+
+
+def _is_exported(path: Path, saved: dict[str, Any], patience: StoragePatience) -> bool:
+    """Whether `path` is a whole model of the best epoch of the checkpoint `saved`."""
+    try:
+        model = files.read(path, patience)
+    except CheckpointError:
+        return False
+    history, identity = saved["progress"]["history"], saved["identity"]
+    best = max((epoch for epoch, entry in enumerate(history, start=1) if entry["improved"]), default=len(history))
+    wanted = {key: identity[key] for key in ("seed", "store")}
+    wanted |= {"epoch": best, "metrics": history[best - 1]["metrics"]}
+    return model.get("kind") == KIND and wanted == {key: model.get(key) for key in wanted}
 
 
 def _on_cpu(tile: dict[str, Tensor]) -> dict[str, Tensor]:

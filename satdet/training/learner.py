@@ -46,17 +46,30 @@ class Learner:
     device : torch.device
     steps_per_epoch : int
         For the schedule, which spans ``config.training.epochs``.
+    micro_batch_size : int, optional
+        Most tiles a pass; by default the configuration's.
 
     Attributes
     ----------
+    micro_batch_size : int or None
+        Most tiles a pass, less than the configuration's where the memory did not suffice; None: the whole batch.
     learning_rate : float
         Of the last step.
     parameters : ParameterCount
         How many there are, and how many are trained in the epoch that was begun last.
     """
 
-    def __init__(self, detector: Detector, config: TrialConfig, device: torch.device, *, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        config: TrialConfig,
+        device: torch.device,
+        *,
+        steps_per_epoch: int,
+        micro_batch_size: int | None = None,
+    ) -> None:
         self.device = device
+        self.micro_batch_size = micro_batch_size or config.training.micro_batch_size
         self.learning_rate = 0.0
         self._channels_last = config.training.channels_last
         self._bfloat16 = config.training.precision == "bfloat16" or (
@@ -116,7 +129,7 @@ class Learner:
         self.detector.train()
         self._set_learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
-        size = self._config.training.micro_batch_size or len(images)
+        size = self.micro_batch_size or len(images)
         passes = [
             self._accumulate(images[first : first + size], targets[first : first + size], len(images))
             for first in range(0, len(images), size)
@@ -145,6 +158,7 @@ class Learner:
             "model": self.detector.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "steps": self._steps,
+            "micro_batch_size": self.micro_batch_size,
             "random": {
                 "torch": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
@@ -158,6 +172,8 @@ class Learner:
             self._average.detector.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._steps = int(state["steps"])
+        sizes = (self.micro_batch_size, state.get("micro_batch_size"))
+        self.micro_batch_size = min((size for size in sizes if size is not None), default=None)
         torch.set_rng_state(state["random"]["torch"])
         if self.device.type == "cuda" and state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)

@@ -1,6 +1,9 @@
 """The training of one trial, from top to bottom."""
 
+import copy
+import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -8,18 +11,22 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from satdet._storage import PATIENCE_SECONDS
 from satdet.config import TrialConfig, flatten
 from satdet.data.loading import TileDataset, evaluation_loader, training_loader
 from satdet.data.store import TileStore
 from satdet.detector import build_detector
-from satdet.errors import ConfigError, NonFiniteLossError
+from satdet.errors import ConfigError, NonFiniteLossError, StorageError
 from satdet.training import files
 from satdet.training.callbacks import BatchProgress, Callback, EpochReport, StopTraining
 from satdet.training.checkpoint import CheckpointFolder, trial_identity
 from satdet.training.evaluation import draw_examples, evaluate
 from satdet.training.export import load_model
 from satdet.training.learner import Learner, LossMeter, seed_everything
+from satdet.training.memory import PartwiseDetection, free_memory, halved
+from satdet.training.patience import StoragePatience
 from satdet.training.progress import Progress
+from satdet.training.remarks import Remarks
 
 
 def train(
@@ -32,6 +39,9 @@ def train(
     device: str | None = None,
     weights_dir: Path | None = None,
     after_epoch: int = 0,
+    continue_after: int | None = None,
+    keep: int = 2,
+    storage_patience: float = PATIENCE_SECONDS,
 ) -> Iterator[EpochReport]:
     """Train one trial, or go on with it.
 
@@ -40,6 +50,9 @@ def train(
 
     A report is yielded while its checkpoint is still being written; the last one, with its ``stop_reason``, after all
     is on disk: checkpoint, ``model.pt``, picture. A trial that has ended trains nothing and yields its last report.
+
+    While a checkpoint cannot be written because the storage is full, read-only or out of reach, the epoch under way is
+    trained to its end, and no further. Closing the generator gives that up; the last whole checkpoint stays.
 
     Parameters
     ----------
@@ -59,20 +72,30 @@ def train(
     after_epoch : int
         The last epoch whose report the caller already has. Later ones are yielded even if they were trained in an
         earlier process; up to it, an epoch that has to be trained again (its checkpoint was lost) is not.
+    continue_after : int, optional
+        That an ended trial goes on, though a callback, patience or its last epoch ended it after this one:
+        ``config.training.epochs`` may have grown, and patience counts anew. Give the same again at each later resume.
+    keep : int
+        Checkpoints of the newest epochs that are kept, besides the best.
+    storage_patience : float
+        How long [s] each file that cannot be written or read because of its storage is tried again.
 
     Yields
     ------
     EpochReport
-        One an epoch. After a `StopTraining`, the last completed epoch's once more, with the reason.
+        One an epoch. After a `StopTraining`, the last completed epoch's once more, with the reason. What happened
+        besides is among the ``remarks`` of the first report after it.
 
     Raises
     ------
     ConfigError, TileStoreError
         If store and configuration do not fit, or there are too few tiles.
     CheckpointError
-        If the checkpoints in `directory` belong to another trial.
+        If the checkpoints in `directory` belong to another trial, or there is none to continue from.
+    StorageLostError
+        If the storage is full, read-only or out of reach, and stayed so.
     StorageError
-        If a checkpoint cannot be written.
+        If a checkpoint cannot be written or read for another reason.
     NonFiniteLossError
         If a loss is NaN or infinite and no callback stops the trial for it; ``model.pt`` is exported from the epochs
         before.
@@ -80,20 +103,30 @@ def train(
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     tiles, evaluation_tiles = _tiles(config, store, seed)
     batches, evaluation_batches = _loaders(config, tiles, evaluation_tiles, pin_memory=where.type == "cuda")
-    checkpoints = CheckpointFolder(directory, trial_identity(config, store, seed))
+    patience, remarks = StoragePatience(storage_patience), Remarks()
+    checkpoints = CheckpointFolder(
+        directory,
+        trial_identity(config, store, seed),
+        keep=keep,
+        patience=patience,
+        remarks=remarks,
+        after_epoch=after_epoch,
+        continue_after=continue_after,
+    )
     saved = checkpoints.load()
-    progress = Progress(config, saved["progress"] if saved is not None else None)
+    progress = _progress(config, saved, continue_after)
     past, last = progress.reports(stopped=checkpoints.stopped(progress.epoch))
+    fresh = copy.deepcopy(_callback_states(callbacks))
+    partwise = PartwiseDetection(config, remarks)
+    learner: Learner | None = None
+    micro_batch_size = config.training.micro_batch_size
     with checkpoints:  # leaving it, in whatever way, waits for the last checkpoint and exports the best weights
-        yield from (report for report in past if report.epoch > after_epoch)
-        if last is None:
-            seed_everything(seed, epoch=0)
-            detector = build_detector(config.detector, weights_dir=weights_dir, initialise=saved is None)
-            learner = Learner(detector, config, where, steps_per_epoch=len(batches))
-            if saved is not None:
-                learner.load_state_dict(saved["learner"])
-                _load_callbacks(callbacks, saved["callbacks"])
+        yield from (remarks.give(report) for report in past if report.epoch > after_epoch)
+        told = max(after_epoch, progress.epoch)
         while last is None:
+            if learner is None:
+                learner = _learner(config, where, saved, seed, weights_dir, len(batches), micro_batch_size)
+                _load_callbacks(callbacks, saved["callbacks"] if saved is not None else fresh)
             epoch = progress.epoch + 1
             seed_everything(seed, epoch)
             tiles.set_epoch(epoch)
@@ -104,20 +137,28 @@ def train(
                 last = progress.stopped(stop)
                 checkpoints.mark_stopped(last.epoch, stop)
                 break
+            except torch.OutOfMemoryError as error:
+                size = learner.micro_batch_size or config.training.batch_size
+                micro_batch_size = halved(size, config, error)
+                remarks.add(f"CUDA out of memory: micro-batch {size} -> {micro_batch_size} from epoch {epoch} on")
+                checkpoints.wait()
+                saved = checkpoints.load()
+                progress = _progress(config, saved, continue_after)
+                learner = None  # another is made when this one has left the device
+                continue
             due = progress.evaluation_due(epoch)
-            report = progress.record(metrics, _evaluate(learner, evaluation_batches, config) if due else None)
+            report = progress.record(metrics, _evaluate(learner, partwise, evaluation_batches, config) if due else None)
             for callback in callbacks:
                 callback.on_epoch_end(report)
-            states = {"learner": learner.state_dict(), "progress": progress.state_dict()}
-            checkpoints.write(epoch, states | {"callbacks": _callback_states(callbacks)}, best=report.improved)
+            checkpoints.write(epoch, _states(learner, progress, callbacks), best=report.improved)
             if report.stop_reason is not None:
                 last = report
-            elif epoch > after_epoch:
-                yield report
+            elif epoch > told:
+                told = epoch
+                yield remarks.give(report)
 
-    if (directory / files.MODEL).exists():
-        _draw_best(directory, where, evaluation_tiles)
-    yield last
+    _draw_best(directory, where, evaluation_tiles, patience, remarks)
+    yield remarks.give(last)
 
 
 def _tiles(config: TrialConfig, store: TileStore, seed: int) -> tuple[TileDataset, TileDataset]:
@@ -141,6 +182,30 @@ def _loaders(
         training_loader(tiles, config.training, pin_memory=pin_memory),
         evaluation_loader(evaluation_tiles, config.evaluation, workers=workers, pin_memory=pin_memory),
     )
+
+
+def _progress(config: TrialConfig, saved: dict[str, Any] | None, continue_after: int | None) -> Progress:
+    """What a checkpoint has reached, or nothing yet."""
+    return Progress(config, saved["progress"] if saved is not None else None, continue_after=continue_after)
+
+
+def _learner(
+    config: TrialConfig,
+    device: torch.device,
+    saved: dict[str, Any] | None,
+    seed: int,
+    weights_dir: Path | None,
+    steps_per_epoch: int,
+    micro_batch_size: int | None,
+) -> Learner:
+    """The learner of a checkpoint, or that which the seed begins with."""
+    free_memory()
+    seed_everything(seed, epoch=0)
+    detector = build_detector(config.detector, weights_dir=weights_dir, initialise=saved is None)
+    learner = Learner(detector, config, device, steps_per_epoch=steps_per_epoch, micro_batch_size=micro_batch_size)
+    if saved is not None:
+        learner.load_state_dict(saved["learner"])
+    return learner
 
 
 def _train_epoch_or_stop(
@@ -181,15 +246,39 @@ def _train_epoch(
     }
 
 
-def _evaluate(learner: Learner, batches: DataLoader[Any], config: TrialConfig) -> dict[str, float]:
+def _evaluate(
+    learner: Learner, partwise: PartwiseDetection, batches: DataLoader[Any], config: TrialConfig
+) -> dict[str, float]:
     started = perf_counter()
-    metrics = evaluate(learner.detect, batches, max_detections=config.detector.max_detections)
+    detect = partial(partwise.detect, learner.detect)
+    metrics = evaluate(detect, batches, max_detections=config.detector.max_detections)
     return metrics | {"seconds_evaluation": perf_counter() - started}
 
 
-def _draw_best(directory: Path, device: torch.device, tiles: TileDataset) -> None:
-    detector, _ = load_model(directory / files.MODEL, device)
-    draw_examples(directory / files.PICTURE, detector, tiles)
+def _draw_best(
+    directory: Path, device: torch.device, tiles: TileDataset, patience: StoragePatience, remarks: Remarks
+) -> None:
+    """Draw what the model finds, unless that was done; a trial is whole without its picture."""
+    model, picture = directory / files.MODEL, directory / files.PICTURE
+    try:
+        if not model.exists() or (picture.exists() and picture.stat().st_mtime_ns >= model.stat().st_mtime_ns):
+            return
+        detector, _ = load_model(model, device)
+        with tempfile.TemporaryDirectory() as folder:
+            drawn = Path(folder) / files.PICTURE
+            draw_examples(drawn, detector, tiles)
+            files.write_bytes(picture, drawn.read_bytes(), patience)
+    except (OSError, StorageError) as error:
+        files.logger.warning("no picture was drawn: %s", error)
+        remarks.add(f"no picture was drawn: {error}")
+
+
+def _states(learner: Learner, progress: Progress, callbacks: Sequence[Callback]) -> dict[str, Any]:
+    return {
+        "learner": learner.state_dict(),
+        "progress": progress.state_dict(),
+        "callbacks": _callback_states(callbacks),
+    }
 
 
 def _key(place: int, callback: Callback) -> str:

@@ -19,10 +19,15 @@ class Progress:
     config : TrialConfig
     state : dict, optional
         What `state_dict` returned in an earlier process, to go on from.
+    continue_after : int, optional
+        The epoch after which an ended trial goes on; patience counts anew from there.
     """
 
-    def __init__(self, config: TrialConfig, state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, config: TrialConfig, state: dict[str, Any] | None = None, *, continue_after: int | None = None
+    ) -> None:
         self._config = config
+        self._continue_after = continue_after or 0
         self._history: list[dict[str, Any]] = []
         self._best: float | None = None
         self._reference: float | None = None
@@ -43,8 +48,8 @@ class Progress:
         training = self._config.training
         if self.epoch >= training.epochs:
             return "completed"
-        patience = training.patience
-        if patience is not None and self._evaluated_epoch - self._reference_epoch >= max(1, patience):
+        patience, since = training.patience, max(self._reference_epoch, self._continue_after)
+        if patience is not None and self._evaluated_epoch - since >= max(1, patience):
             return "early_stopping"
         return None
 
