@@ -69,15 +69,20 @@ class CheckpointCap:
 
         excess = sum(checkpoint_bytes(self._search.trial(each)) for each in state.trials) - self._total
         freed = 0
-        ranked = [trial.trial_id for trial in reversed(state.ranking()) if trial.status not in OPEN]
-        unranked = [trial.trial_id for trial in state.trials.values() if not trial.epochs and trial.status not in OPEN]
-        for trial_id in unranked + ranked:
-            while freed < excess and (step := prune_checkpoint(self._search.trial(trial_id))):
+        for trial in reversed(state.ranking()):
+            folder = self._search.trial(trial.trial_id)
+            if trial.status in OPEN or not (folder / "model.pt").exists():  # which is still made from a checkpoint
+                continue
+            while freed < excess and (step := prune_checkpoint(folder)):
                 freed += step
         if freed < excess and not self._said:
             self._said = True
             self._say(
-                f"--keep: the checkpoints of open trials alone are {(excess - freed) / 1e9:.2f} GB more than"
-                f" {self._total / 1e9:.2f} GB; they are kept, for a resume needs them"
+                f"--keep: the checkpoints of open trials alone are {_size(excess - freed)} more than"
+                f" {_size(self._total)}; they are kept, for a resume needs them"
             )
         return freed
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{count / 1e6:.0f} MB"

@@ -61,7 +61,8 @@ class RunOptions:
         budget = asdict(self.budget) if self.budget else None
         searched = {"smoke": self.smoke, "values": self.values, "seeds": self.seeds, "data": data, "labels": labels}
         strategy = {"searcher": self.searcher, "scheduler": self.scheduler}
-        kept = {"keep": asdict(self.keep) if self.keep else None}
+        kept: dict[str, Any] = {"keep": asdict(self.keep) if self.keep else None, "concurrency": self.concurrency}
+        kept |= {"cpus_per_trial": self.cpus_per_trial, "gpus_per_trial": self.gpus_per_trial}
         return searched | strategy | kept | {"trials": self.trials, "budget": budget, "checkpoint": self.checkpoint}
 
     def resumed(self, recorded: Mapping[str, Any]) -> "RunOptions":

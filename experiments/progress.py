@@ -79,6 +79,8 @@ class PlainScreen:
         elif event["kind"] == "retried":
             self.say(f"{title}: lost ({event['error']}); beginning again from its checkpoint")
         elif event["kind"] == "result":
+            for remark in event.get("remarks", []):
+                self.say(f"{title}: {remark}")
             self.say(f"{title}: {epoch_text(trial, state, self._outlook)}; {overview(state, self._outlook)}")
             if trial.status == "paused":
                 self.say(f"{title}: waits; {event['decision'].get('why', '')}")
@@ -109,6 +111,8 @@ class LiveScreen:
         """Draw at once; what happened to a trial stays above the table."""
         if event.get("skipped"):
             self.say(skipped_text(event))
+        for remark in event.get("remarks", []):
+            self.say(f"{event['trial']}: {remark}")
         if event["kind"] == "retried":
             self.say(f"{event['trial']}: lost ({event['error']}); beginning again from its checkpoint")
         if event.get("end"):

@@ -93,7 +93,8 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         if options.resume:
             check_unchanged(earlier, experiment)
         reopen = reopened(search, earlier, options) if options.continued else []
-        plan = make_plan(experiment, options, machine() if options.address is None else Capacity(1 << 20, 1 << 20))
+        capacity = machine() if options.address is None else Capacity(1 << 20, 1 << 20)
+        plan = make_plan(experiment, _with_threads(options, earlier, capacity), capacity)
         if options.resume:
             check_ends(earlier, _ends(plan, options), asked=bool(options.trials or reopen))
         if options.resume and earlier.status != "interrupted" and not reopen and not _work_left(earlier, plan, options):
@@ -106,7 +107,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
             raise DataError(f"the frames in {data.source} are not those that the search began with; begin with --fresh")
         sys.stderr.write(f"{'connecting to' if options.address else 'starting'} Ray\n")
         with ray_cluster(options.address, storage.ray_token) as capacity:
-            plan = make_plan(experiment, options, capacity)
+            plan = make_plan(experiment, _with_threads(options, earlier, capacity, say=True), capacity)
             if options.fresh and search.root.exists():
                 archive(storage, search, earlier)
             interrupt = Interrupt(
@@ -147,7 +148,7 @@ def _run_recorded(
             **({"checkpoint": _file_identity(Path(options.checkpoint))} if options.checkpoint else {}),
             environment=_environment(),
         )
-    session = {"options": options.recorded(), "dropped": live.record.dropped}
+    session = {"options": options.recorded(), "cpus": plan.resources.cpus, "dropped": live.record.dropped}
     live.note("session", host=socket.gethostname(), process=os.getpid(), **session)
     for change in reopen:
         live.note("continued", **change)
@@ -332,6 +333,20 @@ def _outlook(plan: Plan, experiment: Experiment) -> Outlook:
         return config.training.epochs if experiment.task == "train" else 1
 
     return Outlook(experiment.name, plan.trials, plan.resources.concurrency, epochs)
+
+
+def _with_threads(options: RunOptions, earlier: SearchState, capacity: Capacity, *, say: bool = False) -> RunOptions:
+    """With as many CPUs a trial as it had before, where there are so many and nothing else is said."""
+    if options.cpus_per_trial is not None or earlier.cpus is None or not options.resume:
+        return options
+    if earlier.cpus <= capacity.cpus:
+        return replace(options, cpus_per_trial=earlier.cpus)
+    if say:
+        sys.stderr.write(
+            f"trials had {earlier.cpus} CPUs before, here there are {capacity.cpus};"
+            " with another number of threads the last bits differ\n"
+        )
+    return options
 
 
 def _work_left(state: SearchState, plan: Plan, options: RunOptions) -> bool:

@@ -84,6 +84,8 @@ class SearchState:
     """Points that were drawn and could not run."""
     options: dict[str, Any] = field(default_factory=dict)
     """Flags of the command as last said."""
+    cpus: int | None = None
+    """CPUs, and so threads, that each trial was last given: their number decides on the last bits of a sum."""
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "SearchState":
@@ -146,6 +148,7 @@ class SearchState:
     def _on_session(self, event: Event) -> None:
         self.status = "interrupted"
         self.options = event.get("options", self.options)
+        self.cpus = event.get("cpus", self.cpus)
         self.session_began, self.seconds_before = _seconds(event), self.seconds
 
     def _on_suggested(self, event: Event) -> None:

@@ -95,6 +95,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             "stop_reason": self._last.stop_reason or "",
             "stop_detail": self._last.stop_detail or "",
             "hardware": self._hardware,
+            "remarks": list(self._last.remarks),
             "done": self._last.stop_reason is not None,
         }
 
@@ -131,6 +132,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             callbacks=build_callbacks(order.stoppers, order.speeds, self._hardware),
             weights_dir=Path(order.weights_dir) if order.weights_dir else None,
             after_epoch=order.after_epoch,
+            continue_after=order.continue_after,
+            keep=order.keep,
+            storage_patience=order.storage_patience,
         )
 
 
