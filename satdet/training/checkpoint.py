@@ -181,9 +181,11 @@ class CheckpointFolder:
         if kind is not None and not issubclass(kind, TrainingError):
             self._patience.give_up()
         try:
-            self.wait()
-            if self._newest is not None:
-                export_model(self.directory, self._patience, self._remarks)
+            try:
+                self.wait()
+            finally:
+                if self._newest is not None:
+                    export_model(self.directory, self._patience, self._remarks)
         except SatdetError as own:
             if kind is None:
                 raise

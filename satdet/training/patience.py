@@ -1,13 +1,15 @@
 """A trial's patience with its storage: what fails because of that is tried again, until it is given up."""
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from satdet._storage import keep_trying
-from satdet.errors import StorageError
+from satdet.errors import StorageError, StorageLostError
 
 logger = logging.getLogger(__name__)
 
@@ -17,10 +19,12 @@ T = TypeVar("T")
 class StoragePatience:
     """Reads and writes that are tried again about every second while the storage is full, read-only or out of reach.
 
+    When the storage did not come back for one of them, those that follow are tried once.
+
     Parameters
     ----------
     seconds : float
-        How long each of them is tried; 0: once.
+        How long each of them is tried after it failed; 0: not at all.
     """
 
     def __init__(self, seconds: float = 0.0) -> None:
@@ -48,17 +52,22 @@ class StoragePatience:
         return self._keep_trying(path, "written", attempt)
 
     def _keep_trying(self, path: Path, done: str, attempt: Callable[[], T]) -> T:
-        told = False
+        until: float | None = None
 
         def pause(seconds: float, error: OSError) -> bool:
-            nonlocal told
-            if not told:
-                told = True
-                logger.warning("%s: cannot be %s now (%s); trying again", path, done, error.strerror)
-            return self._given_up.wait(seconds)
+            nonlocal until
+            if until is None:  # only now, for the attempt itself may have taken long
+                until = time.monotonic() + self._seconds
+                if self._seconds:
+                    logger.warning("%s: cannot be %s now (%s); trying again", path, done, error.strerror)
+            left = until - time.monotonic()
+            return left <= 0 or self._given_up.wait(min(seconds, left))
 
         try:
-            return keep_trying(attempt, path, seconds=self._seconds, pause=pause)
+            return keep_trying(attempt, path, seconds=math.inf, pause=pause)
+        except StorageLostError:
+            self.give_up()
+            raise
         except OSError as error:
             raise StorageError(f"{path}: cannot be {done} ({error.strerror or error}); mend that and resume") from error
 
