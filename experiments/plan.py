@@ -15,6 +15,7 @@ from experiments.ray_cluster import Capacity, TrialResources, divide, machine
 from experiments.searchers import Suggestion, build_searcher
 from experiments.wording import setting_text, space_lines, values_text
 from satdet.config import ConfigError, TrialConfig, with_values
+from satdet.errors import UsageError
 from search_spaces import Declaration
 from search_spaces.declare import Choice, Domain, Experiment, SearchSpace, Skipped, When
 
@@ -74,6 +75,11 @@ def make_plan(experiment: Experiment, options: RunOptions, capacity: Capacity) -
     searcher = build_searcher(experiment)
     if experiment.searcher.sampled:
         trials = options.trials or searcher.total
+        if experiment.confirm and trials > searcher.total:
+            raise UsageError(
+                f"--trials {trials}: {experiment.name} ends with trials that confirm what it has found,"
+                f" {searcher.total} in all; a larger search is another declaration (trials=), begun with --fresh"
+            )
         skipped: tuple[Skipped, ...] = ()
     else:
         trials = min(searcher.total, options.trials or searcher.total)

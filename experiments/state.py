@@ -27,6 +27,8 @@ class TrialState:
     stop_reason: str | None = None
     error: str | None = None
     attempts: int = 0
+    losses: list[str] = field(default_factory=list)
+    """Why its process or node was lost, each time that it was begun again for that."""
     results: list[tuple[int, float, Metrics]] = field(default_factory=list)
     """Epoch, time [s since 1970] and metrics of each report."""
     decisions: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
@@ -161,6 +163,9 @@ class SearchState:
         trial = self.trials[event["trial"]]
         trial.status = "running"
         trial.attempts += 1
+
+    def _on_retried(self, event: Event) -> None:
+        self.trials[event["trial"]].losses.append(event["error"])
 
     def _on_result(self, event: Event) -> None:
         trial = self.trials[event["trial"]]

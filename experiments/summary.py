@@ -87,6 +87,7 @@ def _trial(
         "error": trial.error,
         "stop_detail": trial.detail,
         "remarks": trial.remarks,
+        "losses": trial.losses,
         "suggested": trial.why,
         "decisions": [{"epoch": epoch, **decision} for epoch, decision in trial.decisions],
     }

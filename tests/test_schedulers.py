@@ -114,7 +114,7 @@ def curve(trial, epoch):
 class Session:
     """One driver, with Ray played by a loop: which of the running trials reports next follows from what they are."""
 
-    def __init__(self, record, experiment, monkeypatch):
+    def __init__(self, record, experiment, monkeypatch, more=0):
         monkeypatch.setattr(
             "experiments.tuning.Trial",
             lambda run, *, trial_id, config, **rest: FakeTrial(run, trial_id, config, rest=rest),
@@ -138,7 +138,7 @@ class Session:
             self.scheduler,
             self.order,
             resources=None,
-            limit=searcher.total,
+            limit=searcher.total + more,
             concurrency=CONCURRENCY,
             interrupt=Interrupt(),
         )
@@ -174,7 +174,7 @@ class Session:
         result = {"epoch": epoch, **curve(state, epoch), "stop_reason": "", "done": False}
         if failing:
             result |= {"epoch": 1, "stop_reason": "error", "error": "ValueError: bad", "done": True}
-        elif epoch == EPOCHS:
+        elif epoch == max(EPOCHS, (state.continued_after or 0) + 2):
             result |= {"stop_reason": "completed", "done": True}
         if result["done"]:
             self.scheduler.on_trial_complete(None, trial, result)
@@ -210,6 +210,37 @@ def test_a_search_interrupted_anywhere_goes_on_as_without(name, tmp_path, monkey
         with Record(path) as record:
             Session(record, experiment, monkeypatch).run()
         assert decided(path) == expected, cut
+
+
+@pytest.mark.parametrize("name", [name for name, each in SEARCHES.items() if not each.confirm])
+def test_a_search_given_more_trials_and_epochs_is_as_exact(name, tmp_path, monkeypatch):
+    experiment = SEARCHES[name]
+    path = tmp_path / "straight.jsonl"
+    with Record(path) as record:
+        Session(record, experiment, monkeypatch).run()
+        before = decided(path)
+        live = LiveSearch(record)
+        wanted = [trial for trial in live.state.trials.values() if trial.status in ("stopped", "finished")][-1]
+        live.note("continued", trial=wanted.trial_id, config={}, after=wanted.epochs)
+    begun = len(path.read_bytes().splitlines())
+    with Record(path) as record:
+        session = Session(record, experiment, monkeypatch, more=4)
+        session.run()
+        state = session.live.state
+    expected = decided(path)
+    assert expected[: len(before)] == before
+    assert not state.open_trials()
+    assert state.trials[wanted.trial_id].epochs == max(EPOCHS, wanted.epochs + 2)
+    assert state.trials[wanted.trial_id].stop_reason in ("completed", "error")
+    sampled = experiment.searcher.sampled
+    assert len(state.trials) == build_searcher(experiment).total + (4 if sampled else 0)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for cut in range(begun, len(lines), max(1, (len(lines) - begun) // 4)):
+        shorter = tmp_path / f"cut-{cut}.jsonl"
+        shorter.write_bytes(b"".join(lines[:cut]))
+        with Record(shorter) as record:
+            Session(record, experiment, monkeypatch, more=4).run()
+        assert decided(shorter) == expected, cut
 
 
 @pytest.mark.parametrize("name", SEARCHES)

@@ -126,6 +126,32 @@ def test_epochs_are_recorded_once_and_the_end_with_the_last(live, callback):
     assert (state.status, state.stop_reason, state.epochs) == ("finished", "early_stopping", 2)
 
 
+def test_losses_are_counted_from_the_last_new_epoch(live, callback):
+    trial = suggest(live.record, 0)
+    for event in live.record.events[-2:]:
+        live.state.apply(event)
+    lost = FakeTrial("trial", trial)
+    for epoch, failures in ((1, 0), (1, 3), (2, 0)):
+        lost.run_metadata.num_failures = 3
+        callback.on_trial_result(0, [], lost, result(epoch, 0.3))
+        assert lost.run_metadata.num_failures == failures
+
+
+def test_a_trial_whose_storage_is_lost_has_not_ended_but_asks_to_leave(live):
+    trial = suggest(live.record, 0)
+    for event in live.record.events[-2:]:
+        live.state.apply(event)
+    reasons = []
+    scheduler = deciding()
+    callback = RecordingCallback(live, scheduler, lambda: None, reasons.append)
+    last = result(0, 0.0, stop_reason="storage_lost", error="runs: No space left on device", done=True)
+    before = len(live.record.events)
+    callback.on_trial_result(0, [], FakeTrial("trial", trial), last)
+    scheduler.on_trial_complete(None, FakeTrial("trial", trial), last)
+    assert reasons == ["runs: No space left on device"]
+    assert len(live.record.events) == before and live.trial(trial).status == "running"
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -165,6 +191,7 @@ def test_lost_worker_is_recorded_with_its_reason(live, callback, tmp_path):
     ray_trial = FakeTrial("trial", trial, error_file=str(errors))
     callback.on_trial_recover(0, [], ray_trial)
     assert live.record.events[-1]["error"] == "The actor died unexpectedly."
+    assert live.trial(trial).losses == ["The actor died unexpectedly."]
     errors.write_text("Failure # 3 (occurred at two)\nTraceback (most recent call last):\n  File x\nValueError: bad\n")
     callback.on_trial_error(0, [], ray_trial)
     assert live.trial(trial).status == "failed"

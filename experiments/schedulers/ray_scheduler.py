@@ -127,6 +127,7 @@ class DecidingScheduler(FIFOScheduler):  # type: ignore[misc]
     def set_apart(self, trial_id: str) -> None:
         """An ended trial goes on because somebody wants it: nothing here judges it any more."""
         self._apart.add(trial_id)
+        self._over.add(trial_id)
 
     def release(self, *, no_more: bool) -> list[Released]:
         """The paused trials that go on or end now, in the order in which they must be recorded."""
