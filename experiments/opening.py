@@ -6,9 +6,10 @@ from typing import Any
 
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths
-from experiments.record import read_record
+from experiments.record import Record, read_record
 from experiments.state import OPEN, SearchState
 from experiments.stoppers import SearchEnds
+from experiments.trackers.base import tracker_states
 from satdet.config import unknown_name
 from satdet.errors import StorageError, UsageError
 from search_spaces.declare import Experiment
@@ -133,6 +134,20 @@ def archive(storage: StoragePaths, search: SearchPaths, earlier: SearchState) ->
     storage.archive.mkdir(exist_ok=True)
     identity = earlier.search_id if earlier.header else f"damaged-{secrets.token_hex(4)}"
     search.root.rename(storage.archive / f"{search.name}-{identity}")
+
+
+def lost_lines(search: SearchPaths, record: Record) -> list[str]:
+    """What the record has visibly lost, for people: a torn end, or events that a tracker was sent already."""
+    lines = []
+    if record.dropped:
+        lines.append(f"the record ended in a torn line; its {record.dropped} bytes were dropped")
+    sent = max((state.sequence for state in tracker_states(search).values()), default=0)
+    if sent > len(record.events):
+        lines.append(
+            f"the record ends with event {len(record.events)}, but a tracker was sent event {sent}: lines were lost"
+            " with the disk; what they told is done again, from the trials' checkpoints where these have it"
+        )
+    return lines
 
 
 def reopened(search: SearchPaths, earlier: SearchState, options: RunOptions) -> list[dict[str, Any]]:

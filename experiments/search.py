@@ -27,6 +27,7 @@ from experiments.opening import (
     check_same_file,
     check_unchanged,
     earlier_state,
+    lost_lines,
     reopened,
 )
 from experiments.options import RunOptions
@@ -98,6 +99,8 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         if options.resume:
             check_ends(earlier, _ends(plan, options), asked=bool(options.trials or reopen))
         if options.resume and earlier.status != "interrupted" and not reopen and not _work_left(earlier, plan, options):
+            reason = _ends(plan, options).reason(earlier) or f"all {len(earlier.trials)} trials have ended"
+            sys.stderr.write(f"nothing is left to run: {reason.replace('_', ' ')}\n")
             return write_summary(search, earlier)
         if options.smoke and declared.smoke.stand_in_weights and options.weights_dir is None:
             detectors = [config.detector for config in plan.configs]
@@ -134,8 +137,8 @@ def _run_recorded(
 ) -> dict[str, Any]:
     """The search from the point where all is known to be well."""
     experiment = plan.experiment
-    if live.record.dropped:
-        sys.stderr.write(f"the record ended in a torn line; its {live.record.dropped} bytes were dropped\n")
+    for line in lost_lines(search, live.record):
+        sys.stderr.write(f"{line}\n")
     if not live.state.header:
         live.note(
             "search",

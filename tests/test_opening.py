@@ -6,11 +6,21 @@ import json
 import pytest
 
 import search_spaces
-from experiments.opening import archive, check_ends, check_same_file, check_unchanged, earlier_state, reopened
+from experiments.opening import (
+    archive,
+    check_ends,
+    check_same_file,
+    check_unchanged,
+    earlier_state,
+    lost_lines,
+    reopened,
+)
 from experiments.options import RunOptions
 from experiments.paths import storage_paths
+from experiments.record import Record
 from experiments.state import SearchState
 from experiments.stoppers import Budget, SearchEnds
+from experiments.trackers import TrackerState
 from satdet.errors import StorageError, UsageError
 from search_spaces.declare import ASHA, Choice, Forbid, LogUniform, SearchSpace, SpeedGuard
 from tests.searches import BY_ASHA, COMPLETED, FAILED, begin, report, suggest
@@ -160,3 +170,18 @@ def test_a_driver_that_died_before_its_first_line_has_left_nothing(search):
     search[1].record.parent.mkdir(parents=True)
     search[1].record.touch()
     assert not earlier_state(search[1]).header
+
+
+def test_a_record_that_has_lost_lines_says_so(search):
+    paths = search[1]
+    begin(paths.record).close()
+    with Record(paths.record) as record:
+        assert lost_lines(paths, record) == []
+    state = TrackerState.load(paths.trackers, "mlflow")
+    state.sequence = 5
+    state.save()
+    paths.record.write_bytes(paths.record.read_bytes()[:-3])
+    with Record(paths.record) as record:
+        torn, ahead = lost_lines(paths, record)
+    assert "torn line" in torn
+    assert "ends with event 1, but a tracker was sent event 5" in ahead
