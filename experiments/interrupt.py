@@ -85,7 +85,7 @@ class StoragePause:
     """
 
     def __init__(self, interrupt: Interrupt, patience: float) -> None:
-        self._interrupt = interrupt
+        self.interrupt = interrupt
         self._patience = patience
         self._said = float("-inf")
 
@@ -96,7 +96,7 @@ class StoragePause:
                 f"the storage refuses ({error.strerror}): the search waits up to {self._patience:.0f} s for it\n"
             )
         self._said = time.monotonic()
-        return self._interrupt.wait(seconds)
+        return self.interrupt.wait(seconds)
 
 
 @contextmanager

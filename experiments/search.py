@@ -81,6 +81,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
     with sole_driver(search.lock) as ownership, terminated_like_interrupted():
         earlier = earlier_state(search, fresh=options.fresh)
         check_in_the_way(search, earlier, options)
+        asked_for_more = options.trials is not None or bool(options.continued)
         if options.resume:
             options = options.resumed(earlier.options)
         experiment = options.applied_to(declared)
@@ -97,7 +98,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         capacity = machine() if options.address is None else Capacity(1 << 20, 1 << 20)
         plan = make_plan(experiment, _with_threads(options, earlier, capacity), capacity)
         if options.resume:
-            check_ends(earlier, _ends(plan, options), asked=bool(options.trials or reopen))
+            check_ends(earlier, _ends(plan, options), asked=asked_for_more)
         if options.resume and earlier.status != "interrupted" and not reopen and not _work_left(earlier, plan, options):
             reason = _ends(plan, options).reason(earlier) or f"all {len(earlier.trials)} trials have ended"
             sys.stderr.write(f"nothing is left to run: {reason.replace('_', ' ')}\n")
@@ -122,7 +123,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
                 ray_logs_to(search.logs / "ray.log"),
                 Record(search.record, patience=options.storage_patience, pause=pause) as record,
             ):
-                return _run_recorded(LiveSearch(record), plan, data, options, storage, search, interrupt, reopen)
+                return _run_recorded(LiveSearch(record), plan, data, options, storage, search, pause, reopen)
 
 
 def _run_recorded(
@@ -132,11 +133,17 @@ def _run_recorded(
     options: RunOptions,
     storage: StoragePaths,
     search: SearchPaths,
-    interrupt: Interrupt,
+    pause: StoragePause,
     reopen: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The search from the point where all is known to be well."""
-    experiment = plan.experiment
+    experiment, interrupt = plan.experiment, pause.interrupt
+
+    def summarise() -> dict[str, Any]:
+        return keep_trying(
+            lambda: write_summary(search, live.state), search.summary, seconds=options.storage_patience, pause=pause
+        )
+
     for line in lost_lines(search, live.record):
         sys.stderr.write(f"{line}\n")
     if not live.state.header:
@@ -176,9 +183,9 @@ def _run_recorded(
             screen.close()
             if live.record.lost is None:
                 live.note("session_end", status=_status(live.state, interrupt))
-                _write_summary(search, live.state, options)
+                summarise()
         trackers.finish()
-    return _write_summary(search, live.state, options)
+    return summarise()
 
 
 def _run_trials(
@@ -364,10 +371,6 @@ def _ends(plan: Plan, options: RunOptions, state: SearchState | None = None) -> 
     ends = SearchEnds.of(plan.experiment, options.budget, plan.resources.gpus)
     wanted = state is not None and any(trial.continued_after is not None for trial in state.open_trials())
     return replace(ends, target=None) if wanted else ends
-
-
-def _write_summary(search: SearchPaths, state: SearchState, options: RunOptions) -> dict[str, Any]:
-    return keep_trying(lambda: write_summary(search, state), search.summary, seconds=options.storage_patience)
 
 
 def _status(state: SearchState, interrupt: Interrupt) -> str:

@@ -171,6 +171,7 @@ def trial_summary(trial: TrialState, search: SearchState) -> dict[str, Any]:
         "hardware": trial.hardware or "",
         "status": trial.status,
         "epochs": trial.epochs,
+        **({"remarks": "\n".join(trial.remarks)} if trial.remarks else {}),
         **{f"best/{name}": value for name, value in best.items()},
     }
 

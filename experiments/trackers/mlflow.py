@@ -179,7 +179,7 @@ class MlflowTracker(Tracker):
             metrics += self._news(run, best, trial.ended_at, trial.epochs)
         params = {**trial.config, "seed": trial.seed}
         tags = {"stop_reason": trial.stop_reason, "status": trial.status, "hardware": trial.hardware}
-        tags |= {"stop_detail": trial.detail, "error": trial.error, "remarks": "\n".join(outgoing.remarks)}
+        tags |= {"stop_detail": trial.detail, "error": trial.error, "remarks": "\n".join(trial.remarks)}
         tags["continued"] = json.dumps(outgoing.continued) if outgoing.continued else None
         changed = self._log(run, metrics, params, tags)
         if trial.ended_at is not None:

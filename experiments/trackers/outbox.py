@@ -27,8 +27,6 @@ class Outgoing:
     """Those not yet sent, in the order of the record."""
     times: set[float] = field(default_factory=set)
     """When anything was recorded of it."""
-    remarks: list[str] = field(default_factory=list)
-    """All that epochs were remarked upon with."""
     continued: dict[str, Any] = field(default_factory=dict)
     """Values of the configuration that it was continued with after an end."""
     began: float = 0.0
@@ -53,17 +51,12 @@ class Outbox:
         if event["kind"] == "result":
             metrics = {**event["metrics"], **rung_metrics(event), "epoch": float(event["epoch"])}
             trial.points.append(Point(event["epoch"], event["time"], metrics, epoch=True))
-            trial.remarks += event.get("remarks") or ()
         elif compared := rung_metrics(event):
             trial.points.append(Point(epochs, event["time"], compared, epoch=False))
         if event["kind"] == "continued":
             trial.continued |= event["config"]
         if event["kind"] in ("started", "ended"):
             trial.began = trial.began or event["time"]
-
-    def of(self, trial_id: str) -> Outgoing:
-        """What is kept of a trial, sent or not."""
-        return self._trials[trial_id]
 
     def touch(self, trial_ids: list[str]) -> None:
         """Look at trials again, though nothing was recorded of them."""

@@ -69,7 +69,7 @@ class WandbTracker(Tracker):
     def finish(self, search: SearchState) -> None:
         """Close the runs of open trials as far as they go; a resume opens them again."""
         for trial_id, run in list(self._runs.items()):
-            run.summary.update(self._summary(search.trials[trial_id], search))
+            run.summary.update(trial_summary(search.trials[trial_id], search))
             run.finish(exit_code=1)
             del self._runs[trial_id]
 
@@ -119,7 +119,7 @@ class WandbTracker(Tracker):
                 run.log(point.metrics, step=point.step)
                 self.state.sent(trial_id, points=1)
         if ended:
-            run.summary.update(self._summary(trial, search))
+            run.summary.update(trial_summary(trial, search))
             self._end(run, trial)
 
     def _open(self, trial: TrialState, search: SearchState) -> Any:
@@ -179,10 +179,6 @@ class WandbTracker(Tracker):
         if self._online and trial.trial_id in self.state.local:
             self._remove_files(self.state.run_ids[trial.trial_id])
             self.state.local.remove(trial.trial_id)
-
-    def _summary(self, trial: TrialState, search: SearchState) -> dict[str, Any]:
-        remarks = self._outbox.of(trial.trial_id).remarks
-        return trial_summary(trial, search) | ({"remarks": "\n".join(remarks)} if remarks else {})
 
     def _remove_files(self, run_id: str) -> None:
         for folder in self.settings.storage.wandb.glob(f"offline-run-*-{run_id}"):
