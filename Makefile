@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 STORAGE ?= runs
 BIN := .venv/bin
 
-.PHONY: env demo test check format ui lock proofs smokes curves replay clean
+.PHONY: env demo test check format ui lock proofs smokes curves replay chaos faults reliability clean
 
 env: .venv/.ready
 
@@ -52,6 +52,23 @@ curves: env
 
 replay: env
 	$(BIN)/python -m benchmarks.replay
+
+# What docs/reliability.md shows; each can be run alone.
+chaos: env
+	$(BIN)/python -m benchmarks.chaos --kills 50
+	$(BIN)/python -m benchmarks.reliability
+
+faults: env
+	$(BIN)/python -m benchmarks.node_chaos
+	$(BIN)/python -m benchmarks.storage_faults
+	$(BIN)/python -m benchmarks.record_damage
+	$(BIN)/python -m benchmarks.checkpoint_damage
+	$(BIN)/python -m benchmarks.tracker_faults
+	$(BIN)/python -m benchmarks.tracker_cost
+	$(BIN)/python -m benchmarks.reliability
+
+reliability: env
+	$(BIN)/python -m benchmarks.reliability
 
 # Resolve the newest versions that pyproject.toml allows, for all platforms and Python versions at once.
 lock: env
