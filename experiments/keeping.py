@@ -1,8 +1,11 @@
-"""Which checkpoints of a search are kept: the newest few of each trial, and a cap on all of them together."""
+"""The room that a search takes: the newest checkpoints of each trial, a cap on all of them, and what is left."""
 
 import re
+import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from experiments.paths import SearchPaths
 from experiments.record import Event
@@ -11,6 +14,9 @@ from satdet.config import ConfigError
 
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 _NEWEST = 2
+_LITTLE_BYTES = 10**9
+"""A few checkpoints of a ResNet50."""
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,36 @@ class CheckpointCap:
                 f" {_size(self._total)}; they are kept, for a resume needs them"
             )
         return freed
+
+
+class SpaceWatch:
+    """Tells when the storage is about to be full, once each time that it comes to that.
+
+    Parameters
+    ----------
+    folder : Path
+        On the storage.
+    say : callable
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._say = say
+        self._next_look = 0.0
+        self._said = False
+
+    def look(self) -> None:
+        """Look, every few seconds at most."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        try:
+            free = shutil.disk_usage(self._folder).free
+        except OSError:  # whoever writes there will tell
+            return
+        if free < _LITTLE_BYTES and not self._said:
+            self._say(f"only {_size(free)} are free in {self._folder}; what does not fit will be waited for")
+        self._said = free < _LITTLE_BYTES
 
 
 def _size(count: int) -> str:

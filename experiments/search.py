@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import search_spaces
 from experiments.data import SearchData, check_batches, data_lines, prepare_data
 from experiments.interrupt import Interrupt, StoragePause, terminated_like_interrupted
-from experiments.keeping import CheckpointCap, Keep
+from experiments.keeping import CheckpointCap, Keep, SpaceWatch
 from experiments.live import LiveSearch
 from experiments.lock import in_turn, sole_driver
 from experiments.opening import (
@@ -224,7 +224,10 @@ def _run_trials(
     live.listen(screen.event)
     live.listen(cap.event)
 
+    space = SpaceWatch(search.root, screen.say)
+
     def tick() -> None:
+        space.look()
         for line in trackers.news():
             screen.say(line)
         screen.tick(live.state)

@@ -141,6 +141,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 def failure(order: TrialOrder, error: Exception, *, epoch: int, metrics: dict[str, float] | None) -> dict[str, Any]:
     """The last result of a trial again, with the error in one line; the traceback goes into the trial's folder.
 
+    A storage that is lost is not the trial's failure: the result says so, and the search leaves.
+
     Parameters
     ----------
     order : TrialOrder
@@ -152,9 +154,10 @@ def failure(order: TrialOrder, error: Exception, *, epoch: int, metrics: dict[st
     """
     directory = Path(order.directory)
     lost = isinstance(error, StorageLostError) or (isinstance(error, OSError) and may_pass(error, directory))
-    with contextlib.suppress(OSError):  # the error may be that nothing can be written there
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "error.txt").write_text("".join(traceback.format_exception(error)))
+    if not lost:
+        with contextlib.suppress(OSError):  # the error may be that nothing can be written there
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "error.txt").write_text("".join(traceback.format_exception(error)))
     task = "train" if order.checkpoint is None else "evaluate"
     return {
         "epoch": epoch,

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from satdet.errors import SatdetError
+from satdet.errors import SatdetError, StorageError
 
 _INTERRUPTED = 130
 
@@ -12,7 +12,8 @@ _INTERRUPTED = 130
 def run_command(command: Callable[[], None], *, debug: bool) -> int:
     """Run `command` and return the exit status: 0, the error's own, or 130 after Ctrl-C.
 
-    An error meant for users becomes one line on standard error; `debug` lets it through with its traceback.
+    An error meant for users, or of the operating system, becomes one line on standard error; `debug` lets it through
+    with its traceback.
     """
     try:
         command()
@@ -21,6 +22,12 @@ def run_command(command: Callable[[], None], *, debug: bool) -> int:
             raise
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return error.exit_status
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        sys.stderr.write(f"error: {where}{error.strerror or error}\n")
+        return StorageError.exit_status
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return _INTERRUPTED

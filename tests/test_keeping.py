@@ -1,8 +1,9 @@
-"""The cap on the checkpoints of a search: the worst trials' go first, and never what a resume needs."""
+"""The room a search takes: the worst trials' checkpoints go first, never what a resume needs, and a full disk is told."""
 
 import pytest
 
-from experiments.keeping import CheckpointCap
+from experiments import keeping
+from experiments.keeping import CheckpointCap, SpaceWatch
 from experiments.paths import storage_paths
 from experiments.state import SearchState
 from satdet.training import files
@@ -76,3 +77,14 @@ def test_without_a_cap_nothing_is_removed(search):
     paths, state = search
     assert CheckpointCap(paths, None, pytest.fail).enforce(state) == 0
     assert set(left(paths).values()) == {2}
+
+
+def test_a_storage_about_to_be_full_is_told_once_each_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 0.0)
+    free = iter([5 * 10**9, 63 * MB, 62 * MB, 5 * 10**9, 900 * MB])
+    monkeypatch.setattr(keeping.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": next(free)}))
+    said = []
+    watch = SpaceWatch(tmp_path, said.append)
+    for _ in range(5):
+        watch.look()
+    assert [text.partition(" are free")[0] for text in said] == ["only 63 MB", "only 900 MB"]

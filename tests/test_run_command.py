@@ -246,3 +246,11 @@ def test_a_resume_takes_what_the_last_session_said():
     recorded = json.loads(json.dumps(first.recorded()))
     resumed = RunOptions(experiment="x", resume=True, trials=50).resumed(recorded)
     assert (resumed.trials, resumed.keep, resumed.budget) == (50, Keep(3, 10**9), Budget(epochs=9.0))
+
+
+def test_an_error_of_the_operating_system_is_a_line_too(tmp_path, command):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "data").symlink_to(tmp_path / "nowhere")
+    status, _, err = command("backbone_ablation", "--smoke")
+    assert status == 2
+    assert only_error(err).startswith(f"error: {tmp_path / 'runs' / 'data'}: ")
