@@ -1,4 +1,4 @@
-"""The room a search takes: the worst trials' checkpoints go first, never what a resume needs, and a full disk is told."""
+"""The room a search takes: the worst trials' checkpoints go first, never what a resume needs; a full disk is told."""
 
 import pytest
 
