@@ -305,6 +305,15 @@ def test_a_lost_best_is_remarked_unless_the_model_has_it(trial, store):
     assert files.read(trial / "model.pt")["epoch"] == 3
 
 
+def test_the_best_of_another_trial_is_not_exported(trial, store, tmp_path):
+    run(CONFIG, store, tmp_path / "other", seed=2)
+    (trial / "best.pt").unlink()
+    (trial / "model.pt").unlink()
+    shutil.copyfile(tmp_path / "other" / "best.pt", trial / "best.pt")
+    assert run(CONFIG, store, trial)[-1].remarks == ("best.pt is lost; model.pt has epoch 3 in its place",)
+    assert files.read(trial / "model.pt")["seed"] == 1
+
+
 # --- a storage that refuses
 
 PASSING = ["ENOSPC", "EDQUOT", "EROFS", "EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENODEV"]
@@ -514,11 +523,12 @@ def test_a_disk_that_turns_read_only(store, tmp_path, straight):
         running = train(CONFIG, store, disk / "trial", seed=1, device="cpu", storage_patience=0.01)
         next(running)
         next(running)
+        running.close()
         remount("ro")
-        with pytest.raises(StorageLostError, match="Read-only file system; make it writable"):
-            list(running)
-        with pytest.raises(StorageLostError, match="Read-only file system"):
+        before = sorted((disk / "trial").iterdir())
+        with pytest.raises(StorageLostError, match="epoch-0003: Read-only file system; make it writable"):
             run(CONFIG, store, disk / "trial", after_epoch=2, storage_patience=0.01)
+        assert sorted((disk / "trial").iterdir()) == before
         remount("rw")
         run(CONFIG, store, disk / "trial", after_epoch=2)
         assert_same(disk / "trial", straight[0])

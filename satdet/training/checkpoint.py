@@ -7,30 +7,16 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from satdet.config import TrialConfig, flatten
-from satdet.data.store import TileStore
 from satdet.errors import CheckpointError, SatdetError, StorageError, TrainingError
 from satdet.training import files
 from satdet.training.callbacks import StopTraining
 from satdet.training.export import export_model
+from satdet.training.identity import check_identity
 from satdet.training.patience import StoragePatience
 from satdet.training.remarks import Remarks
 
 FORMAT = 1
-CHANGEABLE = frozenset(
-    {"training.epochs", "training.patience", "training.loader_workers", "training.on_out_of_memory",
-     "evaluation.batch_size"}
-)  # fmt: skip
-"""Paths in which a resumed trial may differ from its checkpoint: how long it runs, and what leaves its course alone.
-
-With the cosine schedule, another number of epochs changes the learning rate of every epoch still to come.
-"""
 _PARTS = {"identity", "learner", "progress", "callbacks"}
-
-
-def trial_identity(config: TrialConfig, store: TileStore, seed: int) -> dict[str, Any]:
-    """What makes a trial this trial, as plain values: configuration by path, digest of the store, seed."""
-    return {"config": flatten(config), "store": store.digest, "seed": seed}
 
 
 class CheckpointFolder:
@@ -47,7 +33,7 @@ class CheckpointFolder:
     identity : dict
         From `trial_identity`.
     keep : int
-        How many of the newest; an older one is removed only when the one that takes its place is whole.
+        How many of the newest, at least 1; an older one is removed only when the one that takes its place is whole.
     patience : StoragePatience
         With what cannot be written or read; given up when the context is left for another reason than the trial itself.
     remarks : Remarks
@@ -76,7 +62,7 @@ class CheckpointFolder:
     ) -> None:
         self.directory = directory
         self._identity = identity
-        self._keep = keep
+        self._keep = max(1, keep)
         self._patience = patience
         self._remarks = remarks
         self._after_epoch = after_epoch
@@ -109,7 +95,7 @@ class CheckpointFolder:
             raise CheckpointError(
                 f"{path}: format {content.get('format')!r}, this version reads {FORMAT}; use another directory"
             )
-        _check_identity(path, content["identity"], self._identity)
+        check_identity(path, content["identity"], self._identity)
         self._newest = path
         if content["progress"]["history"][-1]["improved"]:
             files.link_best(path, self._patience)  # the process may have died between the two
@@ -126,7 +112,7 @@ class CheckpointFolder:
             return None
         if record is None or record["epoch"] != epoch:
             return None
-        _check_identity(path, record["identity"], self._identity)
+        check_identity(path, record["identity"], self._identity)
         if self._continue_after == epoch != record["continue_after"]:
             return None
         return StopTraining(record["reason"], record["why"])
@@ -185,7 +171,9 @@ class CheckpointFolder:
                 self.wait()
             finally:
                 if self._newest is not None:
-                    export_model(self.directory, self._patience, self._remarks)
+                    export_model(
+                        self.directory, identity=self._identity, patience=self._patience, remarks=self._remarks
+                    )
         except SatdetError as own:
             if kind is None:
                 raise
@@ -213,9 +201,14 @@ class CheckpointFolder:
             epoch = len(content["progress"]["history"]) if path is not None else 0
             self._remarks.add(f"{lost}; {f'went on from epoch {epoch}' if epoch else 'began again from the start'}")
 
+    def _forget_stop(self) -> None:
+        """Of an end that lost its checkpoint, or was overruled."""
+        stopped = self.directory / files.STOPPED
+        if stopped.exists():
+            stopped.unlink()
+
     def _write_and_prune(self, epoch: int, content: dict[str, Any], best: bool) -> None:
-        stopped = self.directory / files.STOPPED  # of an end that lost its checkpoint, or was overruled
-        self._patience.write(stopped, lambda: stopped.unlink(missing_ok=True))
+        self._patience.write(self.directory / files.STOPPED, self._forget_stop)
         path = files.write_epoch(self.directory, epoch, content, self._patience)
         if best:
             files.link_best(path, self._patience)
@@ -235,12 +228,3 @@ def _host_copy(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_host_copy(each) for each in value]
     return value
-
-
-def _check_identity(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    pairs = [("seed", saved["seed"], wanted["seed"]), ("tile store", saved["store"], wanted["store"])]
-    keys = [key for key in saved["config"] | wanted["config"] if key not in CHANGEABLE]
-    pairs[:0] = [(key, saved["config"].get(key), wanted["config"].get(key)) for key in keys]
-    for key, old, new in pairs:
-        if old != new:
-            raise CheckpointError(f"{path}: made with {key} = {old!r}, this trial has {new!r}; use another directory")

@@ -11,6 +11,7 @@ from satdet.config import TrialConfig, unflatten
 from satdet.detector import Detector, build_detector, suppress
 from satdet.errors import CheckpointError, ConfigError
 from satdet.training import files
+from satdet.training.identity import check_identity
 from satdet.training.learner import computes_bfloat16
 from satdet.training.patience import ONCE, StoragePatience
 from satdet.training.remarks import Remarks
@@ -18,15 +19,23 @@ from satdet.training.remarks import Remarks
 KIND, FORMAT = "satdet-model", 1
 
 
-def export_model(directory: Path, patience: StoragePatience = ONCE, remarks: Remarks | None = None) -> Path:
+def export_model(
+    directory: Path,
+    *,
+    identity: dict[str, Any] | None = None,
+    patience: StoragePatience = ONCE,
+    remarks: Remarks | None = None,
+) -> Path:
     """Write ``model.pt``: the best weights of the trial in `directory`.
 
-    A ``model.pt`` that has them already stays as it is. Where they are lost, because ``best.pt`` is missing or damaged,
-    the newest whole checkpoint stands in, with a warning in the log and a remark.
+    A ``model.pt`` that has them already stays as it is. Where they are lost, because ``best.pt`` is missing, damaged or
+    another trial's, the newest whole checkpoint stands in, with a warning in the log and a remark.
 
     Parameters
     ----------
     directory : Path
+    identity : dict, optional
+        Of the trial, from `trial_identity`.
     patience : StoragePatience
         With what cannot be read or written.
     remarks : Remarks, optional
@@ -40,7 +49,7 @@ def export_model(directory: Path, patience: StoragePatience = ONCE, remarks: Rem
     """
     path, lost = directory / files.MODEL, None
     try:
-        saved = _checkpoint(directory / files.BEST, patience)
+        saved = _checkpoint(directory / files.BEST, identity, patience)
     except CheckpointError as error:
         newest, saved, _ = files.newest_epoch(directory, patience)
         if newest is None:
@@ -48,7 +57,7 @@ def export_model(directory: Path, patience: StoragePatience = ONCE, remarks: Rem
         lost = f"{error}; {newest.name} is exported in its place"
     if _is_exported(path, saved, patience):
         return path
-    identity, history = saved["identity"], saved["progress"]["history"]
+    made_by, history = saved["identity"], saved["progress"]["history"]
     if lost is not None:
         files.logger.warning("%s", lost)
         if remarks is not None:
@@ -57,10 +66,10 @@ def export_model(directory: Path, patience: StoragePatience = ONCE, remarks: Rem
         "kind": KIND,
         "format": FORMAT,
         "model": saved["learner"].get("ema", saved["learner"]["model"]),
-        "config": identity["config"],
-        "normalisation": identity["config"]["input.normalisation"],
-        "seed": identity["seed"],
-        "store": identity["store"],
+        "config": made_by["config"],
+        "normalisation": made_by["config"]["input.normalisation"],
+        "seed": made_by["seed"],
+        "store": made_by["store"],
         "epoch": len(history),
         "metrics": history[-1]["metrics"],
     }
@@ -158,10 +167,12 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> tuple[Detector
     return model.detector, model.config
 
 
-def _checkpoint(path: Path, patience: StoragePatience) -> dict[str, Any]:
+def _checkpoint(path: Path, identity: dict[str, Any] | None, patience: StoragePatience) -> dict[str, Any]:
     content = files.read(path, patience)
     if not {"identity", "learner", "progress"} <= content.keys():
         raise CheckpointError(f"{path}: not a checkpoint of a trial")
+    if identity is not None:
+        check_identity(path, content["identity"], identity)
     return content
 
 

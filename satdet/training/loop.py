@@ -19,9 +19,10 @@ from satdet.detector import build_detector
 from satdet.errors import ConfigError, NonFiniteLossError, StorageError
 from satdet.training import files
 from satdet.training.callbacks import BatchProgress, Callback, EpochReport, StopTraining
-from satdet.training.checkpoint import CheckpointFolder, trial_identity
+from satdet.training.checkpoint import CheckpointFolder
 from satdet.training.evaluation import draw_examples, evaluate
 from satdet.training.export import load_model
+from satdet.training.identity import trial_identity
 from satdet.training.learner import Learner, LossMeter, seed_everything
 from satdet.training.memory import PartwiseDetection, free_memory, halved
 from satdet.training.patience import StoragePatience

@@ -17,9 +17,9 @@ Detections = list[dict[str, Tensor]]
 
 
 def free_memory() -> None:
-    """Hand back to the device what no tensor holds any more."""
-    gc.collect()
+    """Hand back to a GPU what no tensor holds any more; a CPU's memory goes back by itself."""
     if torch.cuda.is_available():
+        gc.collect()
         torch.cuda.empty_cache()
 
 
