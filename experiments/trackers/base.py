@@ -106,9 +106,12 @@ class Tracker(ABC):
     ----------
     trouble : str or None
         What keeps a tracker that goes on nevertheless from sending, in a sentence.
+    pending : bool
+        Whether events that it has taken note of are still to be sent.
     """
 
     trouble: str | None = None
+    pending = False
 
     def __init__(self, settings: TrackerSettings, state: TrackerState) -> None:
         self.settings = settings

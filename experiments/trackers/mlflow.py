@@ -117,6 +117,7 @@ class MlflowTracker(Tracker):
             self._outbox.touch([trial.trial_id for trial in search.open_trials()])
         elif event.get("trial"):
             self._outbox.add(event, search.trials[event["trial"]].epochs)
+        self.pending = True
 
     def settle(self, *, final: bool) -> bool:
         """Send what has changed and is due, then the artifacts of ended trials whose files are there."""
@@ -125,9 +126,10 @@ class MlflowTracker(Tracker):
             return True
         if final:
             self._outbox.touch([trial.trial_id for trial in search.open_trials()])
-        if final or (self._outbox.changed and time.monotonic() >= self._next_flush):
+        if final or (self.pending and time.monotonic() >= self._next_flush):
             self._flush(search, rests=final)
             self._next_flush = time.monotonic() + _FLUSH_SECONDS
+            self.pending = False
         for trial_id, trial in list(self._uploads.items()):
             ready = (self.settings.search.trial(trial_id) / "model.pt").exists() or trial.status == "failed"
             if final or ready or search.task != "train":

@@ -79,15 +79,17 @@ class Projection(threading.Thread):
     def _follow(self, tracker: Tracker) -> None:
         search = SearchState()
         reader = RecordReader(self._settings.search.record)
+        read = 0
         while True:
             last = self._driver_gone.is_set()
             for event in reader.new_events():
                 search.apply(event)
                 tracker.apply(event, search)
-                self.state.sequence = event["n"]
+                read = event["n"]
             settled = tracker.settle(final=last)
-            self._failures = 0
-            self.state.error = tracker.trouble
+            if not tracker.pending:
+                self._failures = 0
+                self.state.sequence, self.state.error = read, tracker.trouble
             self._save()
             if last and settled:
                 tracker.finish(search)
