@@ -3,12 +3,10 @@
 import fcntl
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,55 +22,21 @@ from experiments.trackers import TrackerSettings, TrackerState
 from experiments.tracking import TrackerProcess
 from satdet.errors import TrackerError
 from tests.fault_proxy import Fault, FaultProxy
+from tests.mlflow_server import mlflow_server, postgresql, until, without_postgresql
 from tests.searches import BY_ASHA, COMPLETED, FAILED, begin, report, suggest
 from tests.site import ROOT
 
 EPOCHS = 4
 
 
-def until(condition: Callable[[], object], seconds: float = 45.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def start_mlflow(folder: Path, store: str) -> tuple[subprocess.Popen, int]:
-    """A server with its artifacts in `folder`, and its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--artifacts-destination", str(folder / "artifacts")]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, env=os.environ | quiet, cwd=folder, stdout=log, stderr=log)
-    return server, port
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory) -> Iterator[SimpleNamespace]:
     """A real server, a proxy before it, and a client that goes past the proxy."""
     folder = tmp_path_factory.mktemp("mlflow")
-    server, port = start_mlflow(folder, f"sqlite:///{folder / 'mlflow.db'}")
-    try:
-        until(lambda: answers(port) or server.poll() is not None)
-        assert server.poll() is None, (folder / "server.log").read_text()
+    with mlflow_server(folder, f"sqlite:///{folder / 'mlflow.db'}") as port:
         proxy = FaultProxy(port)
         yield SimpleNamespace(proxy=proxy, client=MlflowClient(f"http://127.0.0.1:{port}"))
         proxy.down()
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 class Scene:
@@ -431,3 +395,32 @@ def test_one_process_at_a_time_sends_a_search(mlflow, tmp_path, capsys):
         assert main(["backbone_ablation", "--storage", str(scene.storage.root), "--wandb", "off"]) == 2
     assert "process 12 on elsewhere is sending it already" in capsys.readouterr().err
     assert main(["backbone_ablation", "--storage", str(scene.storage.root), "--wandb", "off"]) == 0
+
+
+@pytest.mark.skipif(without_postgresql() is not None, reason=str(without_postgresql()))
+def test_a_server_with_postgresql_behind_it_holds_the_same(tmp_path):
+    with postgresql() as store, mlflow_server(tmp_path, store) as port:
+        proxy = FaultProxy(port)
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        scene = Scene(tmp_path / "runs", SimpleNamespace(proxy=proxy, client=client), "9057")
+        with scene.begin() as record:
+            trial = finished(record, epochs=3)
+            open_trial = suggest(record, 1)
+            report(record, open_trial, 1, 0.1 + 0.2)
+        with proxy.having(
+            *(Fault("reset", where=f"runs/{what}", times=1) for what in ("create", "log-batch", "update"))
+        ):
+            assert scene.project().complete
+        with Record(scene.search.record) as record:
+            record.append("session", host="h", process=2)
+            report(record, open_trial, 2, 0.3, COMPLETED)
+            record.append("session_end", status="finished")
+        assert scene.project().complete
+        parent, children = scene.runs()
+        assert {name: scene.steps(run) for name, run in children.items()} == {trial: [1, 2, 3], open_trial: [1, 2]}
+        assert {run.info.status for run in (parent, *children.values())} == {"FINISHED"}
+        run = children[open_trial].info.run_id
+        point = client.get_metric_history(run, "map_50")[0]
+        client.log_batch(run, [Metric("map_50", point.value, point.timestamp, point.step)])
+        assert scene.steps(children[open_trial]) == [1, 2]
+        proxy.down()
