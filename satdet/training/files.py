@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
@@ -251,7 +252,7 @@ def _write_tensors(directory: Path, stem: str, content: Mapping[str, Any], name:
     needed, disk = _tensor_bytes(content), shutil.disk_usage(directory)
     if disk.total and disk.free < needed:  # what little there is stays for others, the record of the search above all
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}, {needed / 1e6:.0f} MB are needed")
-    partial = directory / f".{stem}.tmp"
+    partial = _partial(directory / stem)
     try:
         with partial.open("wb") as file:
             hashing = _HashingFile(file)
@@ -270,7 +271,7 @@ def _write_tensors(directory: Path, stem: str, content: Mapping[str, Any], name:
 
 
 def _write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    partial = path.with_name(f".{path.name}.tmp")
+    partial = _partial(path)
     try:
         with partial.open("wb") as file:
             write(file)
@@ -285,8 +286,7 @@ def _write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 def _link(epoch_file: Path, best: Path) -> None:
     if best.exists() and best.samefile(epoch_file):  # renaming one link over another would do nothing
         return
-    partial = best.with_name(f".{BEST}.tmp")
-    partial.unlink(missing_ok=True)
+    partial = _partial(best)
     try:
         os.link(epoch_file, partial)
     except OSError:  # a file system without hard links
@@ -294,6 +294,11 @@ def _link(epoch_file: Path, best: Path) -> None:
             _write_whole(best, lambda file: shutil.copyfileobj(source, file))
     else:
         _move(partial, best)
+
+
+def _partial(path: Path) -> Path:
+    """A name of this attempt alone: a process that was given up for lost may still be writing the same file."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _move(partial: Path, path: Path) -> None:
