@@ -11,8 +11,8 @@ CHANGEABLE = frozenset(
     {"training.epochs", "training.patience", "training.loader_workers", "training.on_out_of_memory",
      "evaluation.batch_size"}
 )  # fmt: skip
-"""Paths in which a resumed trial may differ from its checkpoint: how long it runs, what it does when its memory does not
-suffice, and what leaves its course alone.
+"""Paths in which a resumed trial may differ from its checkpoint: how long it runs, what it does without enough memory,
+and what leaves its course alone.
 
 With the cosine schedule, another number of epochs changes the learning rate of every epoch still to come.
 """
