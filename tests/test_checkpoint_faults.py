@@ -225,7 +225,7 @@ def test_a_trial_whose_checkpoints_are_all_damaged_begins_again_and_says_so(tria
 
 def test_a_trial_whose_checkpoints_are_gone_says_so(store, tmp_path, straight):
     reports = run(CONFIG, store, tmp_path / "trial", after_epoch=2)
-    assert reports[0].remarks == ("the checkpoints of 2 epochs are gone; began again from the start",)
+    assert reports[0].remarks == ("no checkpoint is left of the first 2 epochs; began again from the start",)
     assert_same(tmp_path / "trial", straight[0])
     assert remarks_of(run(CONFIG, store, tmp_path / "other")) == []
 

@@ -196,7 +196,7 @@ class CheckpointFolder:
                 "run the trial again from its start"
             )
         if path is None and not lost and self._after_epoch:
-            lost = f"the checkpoints of {self._after_epoch} epochs are gone"
+            lost = f"no checkpoint is left of {_epochs(self._after_epoch)}"
         if lost:
             epoch = len(content["progress"]["history"]) if path is not None else 0
             self._remarks.add(f"{lost}; {f'went on from epoch {epoch}' if epoch else 'began again from the start'}")
@@ -218,6 +218,10 @@ class CheckpointFolder:
         self._damaged = []
         for old in self._patience.read(self.directory, lambda: files.epoch_files(self.directory))[self._keep :]:
             files.remove(old)
+
+
+def _epochs(count: int) -> str:
+    return "the first epoch" if count == 1 else f"the first {count} epochs"
 
 
 def _host_copy(value: Any) -> Any:
