@@ -18,7 +18,7 @@ from experiments.record import Event, RecordReader
 from satdet.errors import StorageError
 from tests.site import ROOT, Site
 
-_MARK = "SATDET_CHAOS"
+MARK = "SATDET_CHAOS"
 """Every process of a session inherits this variable, and is found by it."""
 _LOOK_SECONDS = 0.001
 
@@ -46,7 +46,7 @@ KINDS = ("grid", "asha", "tpe", "hyperband")
 """The searches there are."""
 
 
-def declaration(kind: str, seed: int = 0, *, trials: int = 5, epochs: int = 3) -> str:
+def declaration(kind: str, seed: int = 0, *, trials: int = 4, epochs: int = 3) -> str:
     """A declaration file of real, tiny trainings: ResNet18 on 8 tiles of 64 px an epoch."""
     settings: dict[str, dict[str, Any]] = {
         "grid": {
@@ -114,7 +114,7 @@ class Session:
             self.process = subprocess.Popen(
                 site.command(*flags),
                 cwd=ROOT,
-                env=site.environment() | dict(environment or {}) | {_MARK: self.mark},
+                env=site.environment() | dict(environment or {}) | {MARK: self.mark},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -174,7 +174,7 @@ class Session:
 
 def marked(mark: str) -> list[int]:
     """Living processes that were started by the session of that mark, whoever their parent is now."""
-    wanted = f"{_MARK}={mark}".encode()
+    wanted = f"{MARK}={mark}".encode()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
