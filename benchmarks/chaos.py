@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos_support import KINDS, Session, chances, declaration, kill_marked, scratch, spread
+from benchmarks.chaos_support import KINDS, Session, SmallSearch, chances, kill_marked, scratch, spread
 from benchmarks.machine import machine, versions
 from benchmarks.outcomes import Differences, Outcome, compare
 from tests.site import ROOT, Site
@@ -65,8 +65,7 @@ class Chaos:
 
     Attributes
     ----------
-    kind, seed
-        Which search.
+    search : SmallSearch
     kills : list of (str, str)
         Moment and target of each kill.
     sessions : int
@@ -80,8 +79,7 @@ class Chaos:
         From the twin.
     """
 
-    kind: str
-    seed: int
+    search: SmallSearch
     kills: list[tuple[str, str]] = field(default_factory=list)
     sessions: int = 0
     resumes: list[float] = field(default_factory=list)
@@ -102,18 +100,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=options.storage))
     searches: list[Chaos] = []
-    twins: dict[tuple[str, int], Twin] = {}
+    twins: dict[SmallSearch, Twin] = {}
     missed: list[str] = []
     try:
         for number, kind in enumerate(options.searches):
             kills = options.kills // len(options.searches) + (number < options.kills % len(options.searches))
             moments = deque(planned(kills, chances(options.seed, kind)))
             while moments:
-                seed = sum(search.kind == kind for search in searches) % _SEEDS
-                if (kind, seed) not in twins:
-                    twins[kind, seed] = undisturbed(kind, seed, folder / "twin")
+                search = SmallSearch(kind, sum(each.search.kind == kind for each in searches) % _SEEDS)
+                if search not in twins:
+                    twins[search] = undisturbed(search, folder / "twin")
                 chance = chances(options.seed, kind, len(searches))
-                chaos = torment(kind, seed, twins[kind, seed], folder / "chaos", moments, chance)
+                chaos = torment(search, twins[search], folder / "chaos", moments, chance)
                 searches.append(chaos)
                 if moments and not chaos.kills:
                     missed.append(moments.popleft())
@@ -133,23 +131,23 @@ def planned(kills: int, chance: random.Random) -> list[str]:
     return moments
 
 
-def undisturbed(kind: str, seed: int, folder: Path) -> Twin:
+def undisturbed(search: SmallSearch, folder: Path) -> Twin:
     """Run the search to its end."""
-    with _site(kind, seed, folder) as (site, environment):
+    with _storage(search, folder) as (site, environment):
         session = Session(site, _FIRST, environment)
         if (status := session.to_the_end()) != 0:
-            raise SystemExit(f"{kind}: the undisturbed search has ended with {status}: {session.said()[-1000:]}")
+            raise SystemExit(f"{search.kind}: the undisturbed search has ended with {status}: {session.said()[-1000:]}")
         outcome = Outcome.of(site)
     first = next(event for event in session.journal.events if event["kind"] == "started")
     last = [event for event in session.journal.events if event["kind"] == "result"][-1]
     return Twin(outcome, first["time"] - session.began, (last["time"] - first["time"]) / len(outcome.results))
 
 
-def torment(kind: str, seed: int, twin: Twin, folder: Path, moments: deque[str], chance: random.Random) -> Chaos:
+def torment(search: SmallSearch, twin: Twin, folder: Path, moments: deque[str], chance: random.Random) -> Chaos:
     """Run the search, killing it at the next `moments`, until it has finished; those that did not come are left."""
-    chaos = Chaos(kind, seed)
+    chaos = Chaos(search)
     sessions: list[Session] = []
-    with _site(kind, seed, folder) as (site, environment):
+    with _storage(search, folder) as (site, environment):
         while not sessions or sessions[-1].process.returncode == -signal.SIGKILL:
             begun = bool(sessions and (sessions[-1].journal.before or sessions[-1].journal.events))
             session = Session(site, _AGAIN if begun else _FIRST, environment)
@@ -168,11 +166,11 @@ def torment(kind: str, seed: int, twin: Twin, folder: Path, moments: deque[str],
 
 
 def report(
-    searches: Sequence[Chaos], twins: Mapping[tuple[str, int], Twin], missed: Sequence[str], *, shared: bool
+    searches: Sequence[Chaos], twins: Mapping[SmallSearch, Twin], missed: Sequence[str], *, shared: bool
 ) -> dict[str, Any]:
     """The result as it is written down."""
     kills = [kill for search in searches for kill in search.kills]
-    wanted = [twins[search.kind, search.seed].outcome for search in searches]
+    wanted = [twins[each.search].outcome for each in searches]
     differences = Counter(dict.fromkeys(("trials lost", "trials doubled", "epochs lost", "epochs doubled"), 0))
     for search in searches:
         differences.update({kind: len(each) for kind, each in search.differences.items()})
@@ -266,12 +264,12 @@ def _judge(chaos: Chaos, site: Site, twin: Twin, last: Session) -> None:
 
 
 @contextmanager
-def _site(kind: str, seed: int, folder: Path) -> Iterator[tuple[Site, dict[str, str]]]:
+def _storage(search: SmallSearch, folder: Path) -> Iterator[tuple[Site, dict[str, str]]]:
     """A storage that lasts as long as the context, and the environment for sessions on it."""
     folder.mkdir()
     try:
         with scratch() as environment:
-            yield Site(folder, declaration(kind, seed), f"{kind}.py"), environment
+            yield search.site(folder), environment
     finally:
         shutil.rmtree(folder)
 
@@ -279,7 +277,7 @@ def _site(kind: str, seed: int, folder: Path) -> Iterator[tuple[Site, dict[str, 
 def _line(chaos: Chaos) -> str:
     what = "; ".join(f"{kind}: {', '.join(each[:3])}" for kind, each in chaos.differences.items())
     left = f"; {chaos.left_behind} processes left behind" if chaos.left_behind else ""
-    return f"{chaos.kind}-{chaos.seed}: {len(chaos.kills)} kills, {what or 'as if undisturbed'}{left}\n"
+    return f"{chaos.search.kind}-{chaos.search.seed}: {len(chaos.kills)} kills, {what or 'as if undisturbed'}{left}\n"
 
 
 if __name__ == "__main__":

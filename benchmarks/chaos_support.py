@@ -11,8 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from experiments.record import Event, RecordReader
 from satdet.errors import StorageError
@@ -46,22 +46,49 @@ KINDS = ("grid", "asha", "tpe", "hyperband")
 """The searches there are."""
 
 
-def declaration(kind: str, seed: int = 0, *, trials: int = 4, epochs: int = 3) -> str:
-    """A declaration file of real, tiny trainings: ResNet18 on 8 tiles of 64 px an epoch."""
-    settings: dict[str, dict[str, Any]] = {
-        "grid": {
-            "space": f'{{"optimizer.learning_rate": Choice({3e-3 * (1 + seed)}, {1e-3 * (1 + seed)}), '
-            '"optimizer.momentum": Choice(0.5, 0.9)}',
-            "searcher": "Grid()",
-            "scheduler": "RunAll()",
-            "trials": None,
-        },
-        "asha": {"searcher": f"Random(seed={seed})", "scheduler": "ASHA(grace_epochs=1, reduction=2)"},
-        "tpe": {"searcher": f"TPE(seed={seed}, startup=2)", "scheduler": "MedianStopping(grace_epochs=1)"},
-        "hyperband": {"searcher": f"Random(seed={seed})", "scheduler": "Hyperband(reduction=2)"},
-    }
-    chosen = {"space": _SAMPLED, "trials": trials} | settings[kind]
-    return _DECLARATION.format(name=kind, epochs=epochs, **chosen)
+@dataclass(frozen=True)
+class SmallSearch:
+    """A search of real, tiny trainings: ResNet18 on 8 tiles of 64 px an epoch.
+
+    Attributes
+    ----------
+    kind : str
+        One of `KINDS`.
+    seed : int
+        Another search of the same kind.
+    trials : int
+        Of all but the grid, which has four.
+    epochs : int
+    """
+
+    kind: str
+    seed: int = 0
+    trials: int = 4
+    epochs: int = 3
+
+    @property
+    def declaration(self) -> str:
+        """What a user would write into a file."""
+        rates = f"{3e-3 * (1 + self.seed)}, {1e-3 * (1 + self.seed)}"
+        grid = f'{{"optimizer.learning_rate": Choice({rates}), "optimizer.momentum": Choice(0.5, 0.9)}}'
+        space, searcher, scheduler = {
+            "grid": (grid, "Grid()", "RunAll()"),
+            "asha": (_SAMPLED, f"Random(seed={self.seed})", "ASHA(grace_epochs=1, reduction=2)"),
+            "tpe": (_SAMPLED, f"TPE(seed={self.seed}, startup=2)", "MedianStopping(grace_epochs=1)"),
+            "hyperband": (_SAMPLED, f"Random(seed={self.seed})", "Hyperband(reduction=2)"),
+        }[self.kind]
+        return _DECLARATION.format(
+            name=self.kind,
+            space=space,
+            searcher=searcher,
+            scheduler=scheduler,
+            trials=None if self.kind == "grid" else self.trials,
+            epochs=self.epochs,
+        )
+
+    def site(self, folder: Path) -> Site:
+        """A storage for it in `folder`."""
+        return Site(folder, self.declaration, f"{self.kind}.py")
 
 
 class Journal:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.chaos_support import Session, chances, declaration, scratch
+from benchmarks.chaos_support import Session, SmallSearch, chances, scratch
 from experiments.opening import check_in_the_way, earlier_state
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths
@@ -26,7 +26,6 @@ from experiments.record import Event, Record, read_record
 from experiments.repair import repair
 from experiments.state import SearchState
 from satdet.errors import SatdetError
-from tests.site import Site
 
 RESULTS = Path("benchmarks/results/record_damage.json")
 _PAGE = 4096
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def record_of_a_search(folder: Path) -> bytes:
     """Run a search to its end; its record."""
-    site = Site(folder, declaration("asha"), "asha.py")
+    site = SmallSearch("asha").site(folder)
     with scratch() as environment:
         session = Session(site, ("--smoke", "--wandb", "off"), environment)
         if session.to_the_end() != 0:
