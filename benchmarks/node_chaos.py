@@ -3,11 +3,13 @@
     python -m benchmarks.node_chaos [--losses 12] [--storage DIR]
 
 Two nodes on this machine, started by ``cluster/local/start.sh``: a head without CPUs and one that trains. While a
-search of real, tiny trainings runs on them, a training process, the raylet of the node that trains, that whole node and
-the connection to it are lost in turn, ten seconds after a trial trains again and not before it has a new epoch; the node
-is replaced by a new one, and one that was cut off comes back when the trial trains elsewhere. All from the record: how long it takes until a trial trains again, and how many recorded epochs it has to
-train again. What the search leaves is compared with one that was not disturbed. Writes
-``benchmarks/results/node_chaos.json``; exit status 1 if a trial failed, or if anything was lost or differs.
+search of real, tiny trainings runs on them, things are lost in turn: a training process, the raylet of the node that
+trains, that whole node, and the connection to it; each time ten seconds after a trial trains again, and not before it
+has a new epoch. The node is replaced by a new one, and one that was cut off comes back when the trial trains elsewhere.
+
+From the record: how long it takes until a trial trains again, and how many recorded epochs it has to train again. What
+the search leaves is compared with one that was not disturbed. Writes ``benchmarks/results/node_chaos.json``; exit
+status 1 if a trial failed, or if anything was lost or differs.
 """
 
 import argparse
