@@ -57,8 +57,10 @@ class Weather:
                 self.struck["refused connections"] += 1
                 continue
             name, fault, seconds = self._draw()
+            until = time.monotonic() + seconds
             with self.proxy.having(fault):
-                over.wait(seconds)
+                while time.monotonic() < until and fault.used != fault.times and not over.wait(0.1):
+                    pass
             self.struck[name] += fault.used
         self.proxy.up()
         self.proxy.set()
@@ -146,7 +148,7 @@ def _run(root: Path, port: int, seed: int, trials: int, seconds: float) -> dict[
         "syncs": tries,
         "requests": requests,
         "faults": dict(sorted(weather.struck.items())),
-        "wrong": dict(_wrong(state, port)),
+        "wrong": dict(_wrong(state, search, port)),
     }
 
 
@@ -174,7 +176,7 @@ def _search(record: Record, search: SearchPaths, chance: random.Random, trials: 
         time.sleep(pause)
 
 
-def _wrong(state: SearchState, port: int) -> Iterator[tuple[str, int]]:
+def _wrong(state: SearchState, search: SearchPaths, port: int) -> Iterator[tuple[str, int]]:
     """How many of each thing are not as the record has them."""
     from mlflow.tracking import MlflowClient
 
@@ -194,7 +196,9 @@ def _wrong(state: SearchState, port: int) -> Iterator[tuple[str, int]]:
     (parent,) = [run for run in runs if "trial_id" not in run.data.tags] or [None]
     yield "parent's end wrong", int(parent is None or parent.info.status != "FINISHED")
     yield "parent's end time wrong", int(parent is None or parent.info.end_time != round(state.updated_at * 1000))
-    yield "versions lost or doubled", abs(len(client.search_model_versions(f"name = '{NAME}'")) - 1)
+    versions = client.search_model_versions(f"name = '{NAME}'")
+    expected = (search.trial(state.ranking()[0].trial_id) / "model.pt").exists()
+    yield "versions lost or doubled", abs(len(versions) - int(expected))
 
 
 def _wrong_of(trial: TrialState, run: Any, client: Any) -> Counter[str]:

@@ -45,8 +45,9 @@ class WandbTracker(Tracker):
 
     def connect(self) -> None:
         """Write files where the server does not answer or nobody is logged in to it."""
-        if self._online:
-            self._online = self._answers()
+        if self._online and (lost := self._lost()):
+            self._online = False
+            self.trouble = f"{lost}; runs are written to {self.settings.storage.wandb}"
 
     def apply(self, event: Event, search: SearchState) -> None:
         """Take note of one event."""
@@ -58,7 +59,10 @@ class WandbTracker(Tracker):
         """Log what was noted; look from time to time whether the server has gone or come back."""
         if self.settings.wandb == "online" and time.monotonic() >= self._next_probe:
             self._next_probe = time.monotonic() + _PROBE_EVERY_SECONDS
-            if self._answers() and not self._online:
+            lost = self._lost()
+            if self._online:
+                self.trouble = lost
+            elif lost is None:
                 raise Anew
         if self._search is not None:
             for trial_id, outgoing in list(self._outbox.changed.items()):
@@ -84,19 +88,15 @@ class WandbTracker(Tracker):
             for run in runs.values():
                 run.finish()
 
-    def _answers(self) -> bool:
-        """Whether runs can be sent to the server; `trouble` says why not."""
+    def _lost(self) -> str | None:
+        """Why runs cannot be sent to the server; None if they can."""
         try:
             if not has_key():
                 raise Unreachable("nobody is logged in: set WANDB_API_KEY or run wandb login")
             ask(f"{_server()}/healthz", _PROBE_SECONDS)
         except Unreachable as error:
-            self.trouble = f"{masked(_server())} cannot be reached ({error})"
-            if not self._online:
-                self.trouble += f"; runs are written to {self.settings.storage.wandb}"
-            return False
-        self.trouble = None
-        return True
+            return f"{masked(_server())} cannot be reached ({error})"
+        return None
 
     def _send(self, trial: TrialState, outgoing: Outgoing, search: SearchState) -> None:
         trial_id = trial.trial_id
@@ -151,6 +151,7 @@ class WandbTracker(Tracker):
             reinit="create_new",
             allow_val_change=True,
             settings=wandb.Settings(
+                base_url=_server(),
                 silent=True,
                 console="off",
                 disable_git=True,
@@ -158,7 +159,7 @@ class WandbTracker(Tracker):
                 x_disable_stats=True,
                 x_disable_meta=True,
                 init_timeout=_FINISH_SECONDS,
-                finish_timeout=_FINISH_SECONDS,
+                finish_timeout=_FINISH_SECONDS if self._online else 0.0,
                 finish_timeout_raises=True,
             ),
         )
