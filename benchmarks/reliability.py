@@ -90,8 +90,8 @@ def _lost(what: str) -> Callable[[Result], str]:
         wrong = sum(result["differences"].values())
         return (
             f"{again['count']} times: trains again after {_seconds(again)}; all trials finished, {wrong} differences"
-            f" from an undisturbed search, {result['most_recorded_epochs_trained_again']} recorded epochs trained again at"
-            f" most{_shared(result)}"
+            f" from an undisturbed search, {result['most_recorded_epochs_trained_again']} recorded epochs trained"
+            f" again at most{_shared(result)}"
         )
 
     return figure
