@@ -1,6 +1,7 @@
 # Every target makes the environment it needs. PYTHON picks the interpreter (3.11 or 3.12).
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STORAGE ?= runs
+TEST_WORKERS ?= 2
 BIN := .venv/bin
 
 .PHONY: env demo test check format ui lock proofs smokes curves replay chaos faults reliability clean
@@ -17,8 +18,9 @@ env: .venv/.ready
 demo: env
 	$(BIN)/python -m experiments.run backbone_ablation --smoke --storage $(STORAGE)
 
+# Side by side, a file at a time: much of the time goes into waiting for processes to start.
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 check: env
 	$(BIN)/ruff check .
