@@ -31,6 +31,7 @@ from tests.site import ROOT, Site
 
 RESULTS = Path("benchmarks/results/chaos.json")
 AIMED = ("start", "result", "checkpoint", "trackers", "last_result", "session_end")
+_AT_THE_END = ("last_result", "session_end")
 TARGETS = ("driver", "group", "all")
 _FIRST = ("--smoke", "--concurrency", "1")
 _AGAIN = ("--resume", "--concurrency", "1")
@@ -124,11 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def planned(kills: int, chance: random.Random) -> list[str]:
-    """Moments of so many kills, half of them aimed and half anywhere, in random order."""
+    """Moments of so many kills, half of them aimed and half anywhere; those at the end of a search come together."""
     aimed = [AIMED[number % len(AIMED)] for number in range(kills // 2)]
-    moments = aimed + ["anywhere"] * (kills - len(aimed))
-    chance.shuffle(moments)
-    return moments
+    others = [moment for moment in aimed if moment not in _AT_THE_END] + ["anywhere"] * (kills - len(aimed))
+    chance.shuffle(others)
+    searches = max(1, aimed.count(_AT_THE_END[0]))
+    each = -(-len(others) // searches)
+    moments: list[str] = []
+    for number in range(searches):
+        moments += others[number * each : (number + 1) * each] + [moment for moment in _AT_THE_END if moment in aimed]
+    return moments[:kills]
 
 
 def undisturbed(search: SmallSearch, folder: Path) -> Twin:

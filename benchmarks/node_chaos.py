@@ -134,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the search, lose what there is to lose, and write what it cost."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.node_chaos", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--losses", type=int, default=12)
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=list(WHAT), help="what is lost in turn")
     parser.add_argument("--epochs", type=int, default=10, help="of each of the four trials")
     parser.add_argument("--storage", type=Path, help="folder for the searches, emptied (default: a temporary one)")
     parser.add_argument("--shared", action="store_true", help="note that the machine had other work meanwhile")
@@ -141,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="nodes-", dir=options.storage))
     try:
-        losses, disturbed = lose(options.losses, options.epochs, folder / "disturbed")
+        losses, disturbed = lose(options.losses, options.what, options.epochs, folder / "disturbed")
         wanted = undisturbed(options.epochs, folder / "undisturbed")
     finally:
         shutil.rmtree(folder)
@@ -180,7 +181,7 @@ def undisturbed(epochs: int, folder: Path) -> Outcome:
     return Outcome.of(site)
 
 
-def lose(losses: int, epochs: int, folder: Path) -> tuple[list[Loss], Outcome]:
+def lose(losses: int, things: Sequence[str], epochs: int, folder: Path) -> tuple[list[Loss], Outcome]:
     """Run the search on two nodes while things are lost; what each loss cost, and what the search has left."""
     folder.mkdir()
     site = SmallSearch("grid", epochs=epochs).site(folder)
@@ -203,7 +204,7 @@ def lose(losses: int, epochs: int, folder: Path) -> tuple[list[Loss], Outcome]:
         session = Session(site, flags, temporary | access)
         stack.callback(kill_marked, session.mark)
         while len(found) < losses and _trains_on(session):
-            what = WHAT[len(found) % len(WHAT)]
+            what = things[len(found) % len(things)]
             at = time.time()
             session.journal.look()
             seen = len(session.journal.events)

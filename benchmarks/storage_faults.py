@@ -26,7 +26,8 @@ from tests.site import Site
 RESULTS = Path("benchmarks/results/storage_faults.json")
 _MEGABYTES = 2200
 """Room for the search and its trackers, three checkpoints of 230 MB and two models a trial."""
-_CHECKPOINT_BYTES = 250_000_000
+CHECKPOINT_BYTES = 250_000_000
+"""Room for a checkpoint of `SmallSearch`."""
 _FIRST = ("--smoke", "--concurrency", "1")
 _LEAVES = 130
 _USAGE = 2
@@ -123,7 +124,7 @@ def full_for_a_while(trouble: Trouble) -> None:
     """No room for the next checkpoint; ten seconds later there is."""
     trouble.start(*_FIRST)
     trouble.after_results(1)
-    trouble.volume.fill(leave=_CHECKPOINT_BYTES // 5)
+    trouble.volume.fill(leave=CHECKPOINT_BYTES // 5)
     trouble.for_seconds(20)
     trouble.volume.relieve()
     trouble.ends_with(0)

@@ -14,6 +14,12 @@ cd "$(dirname "$0")/../.."
 
 export RAY_AUTH_MODE=token
 export RAY_USAGE_STATS_ENABLED=0
+# A node that does not answer for about 16 s counts as lost, and its trials go on elsewhere; by default that takes Ray
+# about a minute. The end of a process is noticed at once in any case.
+export RAY_health_check_initial_delay_ms=${RAY_health_check_initial_delay_ms:-1000}
+export RAY_health_check_period_ms=${RAY_health_check_period_ms:-1000}
+export RAY_health_check_timeout_ms=${RAY_health_check_timeout_ms:-3000}
+export RAY_health_check_failure_threshold=${RAY_health_check_failure_threshold:-4}
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.config/satdet/ray-token}
 port=${PORT:-6379}
 
