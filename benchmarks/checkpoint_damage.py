@@ -19,6 +19,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,10 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """One damage: its kind, and the bytes of the file after it."""
+    """One damage: its kind, and how the bytes of the file after it are made."""
 
     kind: str
-    content: bytes
+    content: Callable[[], bytes]
 
 
 class Stop(Callback):
@@ -113,7 +114,7 @@ def _damage(folder: Path, flips: int, chance: random.Random) -> dict[str, dict[s
             outcomes: Counter[str] = Counter()
             with progress_bar(f"{name} damaged") as progress:
                 for number, case in enumerate(cases, start=1):
-                    trial = _copy(source, folder / "trial", name, case.content)
+                    trial = _copy(source, folder / "trial", name, case.content())
                     outcomes[f"{case.kind}: {_outcome(probe, trial)}"] += 1
                     shutil.rmtree(trial)
                     progress(number, len(cases))
@@ -127,20 +128,21 @@ def _cases(content: bytes, foreign: bytes, flips: int, chance: random.Random) ->
     size = len(content)
     step = min(PAGE, max(1, size // 64))
     for end in range(0, size, step):
-        yield Case("cut off", content[:end])
+        yield Case("cut off", partial(_replaced, content, end, size, b""))
     ranges = [(0, size)] * (flips // 2) + [(0, min(PAGE, size))] * (flips // 4)
     for start, stop in ranges + [(max(0, size - PAGE), size)] * (flips // 4):
-        yield Case("bit flipped", _flipped(content, chance.randrange(start, stop), chance.randrange(8)))
+        position = chance.randrange(start, stop)
+        flipped = bytes([content[position] ^ 1 << chance.randrange(8)])
+        yield Case("bit flipped", partial(_replaced, content, position, position + 1, flipped))
     for start in range(0, size, step):
-        if any(content[start : start + step]):
-            yield Case(
-                "page blanked", content[:start] + bytes(len(content[start : start + step])) + content[start + step :]
-            )
-    yield Case("of another trial", foreign)
+        page = content[start : start + step]
+        if any(page):
+            yield Case("page blanked", partial(_replaced, content, start, start + step, bytes(len(page))))
+    yield Case("of another trial", lambda: foreign)
 
 
-def _flipped(content: bytes, position: int, bit: int) -> bytes:
-    return content[:position] + bytes([content[position] ^ 1 << bit]) + content[position + 1 :]
+def _replaced(content: bytes, start: int, stop: int, other: bytes) -> bytes:
+    return content[:start] + other + content[stop:]
 
 
 def _copy(source: Path, trial: Path, damaged: str, content: bytes) -> Path:
