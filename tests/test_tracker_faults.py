@@ -289,7 +289,10 @@ def test_a_trial_that_is_continued_is_the_same_run_until_its_new_end(mlflow, tmp
         record.append("session", host="h", process=3)
         record.append("started", trial=trial)
         report(record, trial, 3, 0.6)
-        report(record, trial, 4, 0.7, COMPLETED)
+        metrics = record.events[-1]["metrics"]
+        record.append(
+            "result", trial=trial, epoch=4, metrics=metrics, end=COMPLETED, remarks=["a checkpoint was damaged"]
+        )
         end = record.events[-1]
         record.append("session_end", status="finished")
     assert scene.project().complete
@@ -299,6 +302,7 @@ def test_a_trial_that_is_continued_is_the_same_run_until_its_new_end(mlflow, tmp
     assert (after[trial].info.status, after[trial].info.end_time) == ("FINISHED", milliseconds(end))
     assert after[trial].data.tags["stop_reason"] == "completed"
     assert json.loads(after[trial].data.tags["continued"]) == changed
+    assert after[trial].data.tags["remarks"] == "a checkpoint was damaged"
     assert after[trial].data.params["training.epochs"] == before[trial].data.params["training.epochs"]
 
 

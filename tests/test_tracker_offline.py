@@ -6,7 +6,7 @@ import time
 import pytest
 
 from experiments.paths import storage_paths
-from experiments.record import Record
+from experiments.record import Record, read_record
 from experiments.sync import main
 from experiments.trackers import TrackerSettings, TrackerState
 from experiments.trackers.projection import Projection
@@ -63,10 +63,6 @@ class Scene:
             if "id" in run
         }
 
-    def has_files(self, **runs):
-        """W&B's own process closes a run's file a moment after it was asked to."""
-        until(lambda: self.files() == runs, 10)
-
 
 class _Gone:
     def is_set(self):
@@ -117,7 +113,7 @@ def test_unreachable_at_the_start_runs_are_files_until_they_can_be_sent(server, 
         f"{server.proxy.uri} cannot be reached (connection refused); runs are written to {scene.storage.wandb}"
     )
     assert scene.state().local == ["t0000", "t0001"]
-    scene.has_files(t0000=([1, 2], "completed", 0), t0001=([1, 2], "", 1))
+    assert scene.files() == {"t0000": ([1, 2], "completed", 0), "t0001": ([1, 2], "", 1)}
     with Record(scene.search.record) as record:
         record.append("session", host="h", process=2)
         report(record, "t0001", 3, 0.1, FAILED)
@@ -130,6 +126,32 @@ def test_unreachable_at_the_start_runs_are_files_until_they_can_be_sent(server, 
     assert scene.files() == {} and scene.state().local == []
 
 
+def test_a_continued_trial_is_written_anew_and_whole(scene):
+    with begin(scene.search.record) as record:
+        one = suggest(record, 0)
+        report(record, one, 1, 0.3, COMPLETED)
+        record.append("session_end", status="finished")
+    assert scene.project("offline").complete
+    assert scene.files() == {"t0000": ([1], "completed", 0)}
+    with Record(scene.search.record) as record:
+        record.append("session", host="h", process=2)
+        record.append("continued", trial=one, config={"training.epochs": 9}, after=1)
+    assert scene.project("offline").complete
+    assert scene.state().complete == {}
+    assert scene.files() == {"t0000": ([1], "", 1)}
+    with Record(scene.search.record) as record:
+        record.append("started", trial=one)
+        names = read_record(scene.search.record)[4]["metrics"]
+        record.append("result", trial=one, epoch=2, metrics=names, end=COMPLETED, remarks=["a smaller micro-batch"])
+    assert scene.project("offline").complete
+    assert scene.files() == {"t0000": ([1, 2], "completed", 0)}
+    (folder,) = scene.storage.wandb.glob("offline-run-*")
+    run = read_run(folder)
+    assert run["config"]["training.epochs"] == 9
+    assert run["config"]["continued"] == {"training.epochs": 9}
+    assert run["summary"]["remarks"] == "a smaller micro-batch"
+
+
 def test_without_a_key_nothing_is_asked_of_the_server(server, scene, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY")
     monkeypatch.setenv("NETRC", "/dev/null")
@@ -137,7 +159,7 @@ def test_without_a_key_nothing_is_asked_of_the_server(server, scene, monkeypatch
     assert not scene.project("online").complete
     assert "nobody is logged in" in scene.state().error
     assert server.proxy.requests == []
-    scene.has_files(t0000=([1, 2], "completed", 0), t0001=([1, 2], "", 1))
+    assert scene.files() == {"t0000": ([1, 2], "completed", 0), "t0001": ([1, 2], "", 1)}
 
 
 def test_lost_in_the_middle_everything_is_in_files_and_sent_once_when_it_is_back(server, scene, monkeypatch):

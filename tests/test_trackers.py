@@ -226,8 +226,12 @@ def test_server_that_stays_away_is_told_and_its_rest_can_be_sent_later(tmp_path,
 
 
 def test_sync_of_no_search_is_one_line(tmp_path, capsys):
-    assert main(["nothing", "--storage", str(tmp_path)]) != 0
-    assert capsys.readouterr().err.count("\n") == 1
+    site = Site(tmp_path)
+    begin(site.search.record).close()
+    assert main(["nothing", "--storage", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.endswith(f"searches in {tmp_path}: backbone_ablation\n")
 
 
 @pytest.fixture(scope="session")

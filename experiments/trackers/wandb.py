@@ -36,6 +36,8 @@ class WandbTracker(Tracker):
         self._outbox = Outbox()
         self._search: SearchState | None = None
         self._runs: dict[str, Any] = {}
+        self._ended: dict[str, float] = {}
+        self._used = False
         self._next_probe = time.monotonic() + _PROBE_EVERY_SECONDS
 
     @staticmethod
@@ -64,6 +66,7 @@ class WandbTracker(Tracker):
                 self.trouble = lost
             elif lost is None:
                 raise Anew
+        self._settled()
         if self._search is not None:
             for trial_id, outgoing in list(self._outbox.changed.items()):
                 self._send(self._search.trials[trial_id], outgoing, self._search)
@@ -76,17 +79,29 @@ class WandbTracker(Tracker):
             run.summary.update(trial_summary(search.trials[trial_id], search))
             run.finish(exit_code=1)
             del self._runs[trial_id]
+        self._let_go()
+        self._settled()
 
     def close(self) -> None:
         """Finish what is open, so that the files are whole; what a lost server has not taken is given up."""
         runs, self._runs = self._runs, {}
-        if self._online:
-            import wandb
-
-            wandb.teardown(exit_code=1)
-        else:
+        if not self._online:
             for run in runs.values():
                 run.finish()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """End W&B's own process, which returns when it has closed its files."""
+        if self._used:
+            import wandb
+
+            wandb.teardown(exit_code=0)
+            self._used = False
+
+    def _settled(self) -> None:
+        """Count trials as complete that were ended before: W&B closes files a moment after it was asked to."""
+        self.state.complete |= self._ended
+        self._ended = {}
 
     def _lost(self) -> str | None:
         """Why runs cannot be sent to the server; None if they can."""
@@ -102,18 +117,17 @@ class WandbTracker(Tracker):
         trial_id = trial.trial_id
         ended = trial.ended_at is not None
         there = not self._online or trial_id not in self.state.local
-        if ended and there and self.state.complete.get(trial_id) == trial.ended_at:
+        if ended and there and trial.ended_at in (self.state.complete.get(trial_id), self._ended.get(trial_id)):
             return
         self.state.complete.pop(trial_id, None)
+        self._ended.pop(trial_id, None)
         run = self._runs.get(trial_id)
         if run is None:
             if not trial.attempts and not ended:
                 return
             if not outgoing.whole:
                 raise Anew
-            run = self._runs[trial_id] = self._open(trial, search)
-        if outgoing.continued:
-            run.config.update({**outgoing.continued, "continued": outgoing.continued}, allow_val_change=True)
+            run = self._runs[trial_id] = self._open(trial, outgoing, search)
         for point in outgoing.points:
             if point.step >= run.starting_step:
                 run.log(point.metrics, step=point.step)
@@ -122,7 +136,7 @@ class WandbTracker(Tracker):
             run.summary.update(trial_summary(trial, search))
             self._end(run, trial)
 
-    def _open(self, trial: TrialState, search: SearchState) -> Any:
+    def _open(self, trial: TrialState, outgoing: Outgoing, search: SearchState) -> Any:
         import wandb
 
         name = str(search.header["declaration"]["name"])
@@ -144,6 +158,7 @@ class WandbTracker(Tracker):
                 "search_id": search.search_id,
                 "trial_id": trial.trial_id,
                 **suggestion(trial),
+                **({"continued": outgoing.continued} if outgoing.continued else {}),
             },
             dir=str(self.settings.storage.root),
             mode="online" if self._online else "offline",
@@ -163,6 +178,7 @@ class WandbTracker(Tracker):
                 finish_timeout_raises=True,
             ),
         )
+        self._used = True
         run.define_metric("*", step_metric="epoch")
         self.state.sent(trial.trial_id)
         return run
@@ -176,7 +192,7 @@ class WandbTracker(Tracker):
         run.finish(exit_code=1 if trial.status == "failed" else 0)
         del self._runs[trial.trial_id]
         if trial.ended_at is not None:
-            self.state.complete[trial.trial_id] = trial.ended_at
+            self._ended[trial.trial_id] = trial.ended_at
         if self._online and trial.trial_id in self.state.local:
             self._remove_files(self.state.run_ids[trial.trial_id])
             self.state.local.remove(trial.trial_id)
