@@ -118,7 +118,8 @@ def _record(result: Result) -> str:
 
 
 def _checkpoints(result: Result) -> str:
-    return f"{result['cases']} damages of checkpoints, best.pt, model.pt and stopped.json: wrong {result['wrong']}"
+    files = "checkpoints, best.pt, model.pt and stopped.json"
+    return f"{result['cases']} cases of damaged, lost and unwritable {files}: wrong {result['wrong']}"
 
 
 def _trackers(result: Result) -> str:

@@ -50,7 +50,7 @@ def keep_trying(
     path : Path
         What is read or written, for the message.
     seconds : float
-        By the monotonic clock.
+        From the first error on, by the monotonic clock.
     pause : callable, optional
         Waits for at most so many seconds after an error; whether to give up at once.
 
@@ -61,7 +61,7 @@ def keep_trying(
     OSError
         Whatever does not pass by waiting.
     """
-    deadline = time.monotonic() + seconds
+    deadline: float | None = None
     pause = pause or _sleep
     while True:
         try:
@@ -69,6 +69,7 @@ def keep_trying(
         except OSError as error:
             if not may_pass(error, path):
                 raise
+            deadline = deadline or time.monotonic() + seconds  # only now: the attempt itself may have taken long
             left = deadline - time.monotonic()
             if left <= 0 or pause(min(1.0, left), error):
                 raise StorageLostError(f"{path}: {error.strerror}; {advice(error)}") from error

@@ -1,9 +1,7 @@
 """A trial's patience with its storage: what fails because of that is tried again, until it is given up."""
 
 import logging
-import math
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -52,19 +50,17 @@ class StoragePatience:
         return self._keep_trying(path, "written", attempt)
 
     def _keep_trying(self, path: Path, done: str, attempt: Callable[[], T]) -> T:
-        until: float | None = None
+        told = not self._seconds
 
         def pause(seconds: float, error: OSError) -> bool:
-            nonlocal until
-            if until is None:  # only now, for the attempt itself may have taken long
-                until = time.monotonic() + self._seconds
-                if self._seconds:
-                    logger.warning("%s: cannot be %s now (%s); trying again", path, done, error.strerror)
-            left = until - time.monotonic()
-            return left <= 0 or self._given_up.wait(min(seconds, left))
+            nonlocal told
+            if not told:
+                told = True
+                logger.warning("%s: cannot be %s now (%s); trying again", path, done, error.strerror)
+            return self._given_up.wait(seconds)
 
         try:
-            return keep_trying(attempt, path, seconds=math.inf, pause=pause)
+            return keep_trying(attempt, path, seconds=self._seconds, pause=pause)
         except StorageLostError:
             self.give_up()
             raise
