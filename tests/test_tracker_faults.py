@@ -19,6 +19,7 @@ from experiments.paths import storage_paths
 from experiments.record import Record
 from experiments.sync import Projection, main
 from experiments.trackers import TrackerSettings, TrackerState
+from experiments.trackers.mlflow import MlflowTracker
 from experiments.tracking import TrackerProcess
 from satdet.errors import TrackerError
 from tests.fault_proxy import Fault, FaultProxy
@@ -65,10 +66,13 @@ class Scene:
         projection.run()
         return projection
 
+    def all_runs(self):
+        experiment = self.client.get_experiment_by_name("backbone_ablation")
+        return self.client.search_runs([experiment.experiment_id], f"tags.search_id = '{self.search_id}'")
+
     def runs(self):
         """The parent, and the children by trial."""
-        experiment = self.client.get_experiment_by_name("backbone_ablation")
-        runs = self.client.search_runs([experiment.experiment_id], f"tags.search_id = '{self.search_id}'")
+        runs = self.all_runs()
         (parent,) = [run for run in runs if "trial_id" not in run.data.tags]
         children = {run.data.tags["trial_id"]: run for run in runs if "trial_id" in run.data.tags}
         assert len(children) == len(runs) - 1, Counter(run.data.tags.get("trial_id") for run in runs)
@@ -238,6 +242,29 @@ def test_a_slow_server_gets_few_requests(mlflow, tmp_path):
     before = len(scene.proxy.requests)
     assert scene.project().complete
     assert not [each for each in scene.proxy.requests[before:] if "create" in each or "log-batch" in each]
+
+
+def test_a_run_that_a_given_up_request_makes_in_the_end_is_taken_away(mlflow, tmp_path, monkeypatch):
+    scene = Scene(tmp_path, mlflow, "1a7e")
+    with scene.begin() as record:
+        trial = finished(record)
+        record.append("session_end", status="finished")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    hang, upload = Fault("hang", where="runs/create", times=1, late=True), Fault("reset", where="runs/update", times=1)
+    register = MlflowTracker._register
+
+    def deliver(*arguments):
+        """The server does it now."""
+        scene.proxy.set()
+        until(lambda: len(scene.all_runs()) == 3)
+        register(*arguments)
+
+    monkeypatch.setattr(MlflowTracker, "_register", deliver)
+    scene.proxy.set(hang, upload)
+    assert scene.project().complete
+    assert hang.used == upload.used == 1
+    parent, children = scene.runs()
+    assert (parent.info.status, scene.steps(children[trial])) == ("FINISHED", [1])
 
 
 def test_a_point_that_is_sent_again_is_the_same_point(mlflow):

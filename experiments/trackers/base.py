@@ -34,6 +34,8 @@ class Tally:
     """Steps at which it has sent metrics."""
     files: int = 0
     """Files of trials."""
+    failures: int = 0
+    """Times that it had to begin anew, not knowing what had become of its last request."""
     patience: int = 0
     """Seconds to wait for the answer to an upload, once one was given up."""
 

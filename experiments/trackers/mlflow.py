@@ -151,9 +151,11 @@ class MlflowTracker(Tracker):
             epochs = sum(len(trial.results) for trial in search.trials.values())
             metrics = self._news(parent, {f"best/{search.metric}": best}, search.updated_at, epochs)
         self._log(parent, metrics, {}, tags)
+        self._close(parent, _RUN_STATUS.get(search.status, "KILLED"), search.updated_at)
         if ranking and search.status == "finished" and search.task == "train":
             self._register(parent, ranking[0], search)
-        self._close(parent, _RUN_STATUS.get(search.status, "KILLED"), search.updated_at)
+        if self.state.tally.failures:
+            self._found(search)
 
     def close(self) -> None:
         """Nothing is held open."""

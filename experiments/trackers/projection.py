@@ -101,6 +101,7 @@ class Projection(threading.Thread):
     def _wait_after(self, error: Exception) -> bool:
         """Wait until it is worth another try; whether there is to be one."""
         tally = self.state.tally
+        tally.failures += 1
         sent = tally.points + tally.files + len(tally.runs)
         self._failures = 1 if sent > self._progress else self._failures + 1
         self._progress = sent
