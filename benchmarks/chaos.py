@@ -96,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the moments and targets")
     parser.add_argument("--storage", type=Path, help="folder for the searches, emptied (default: a temporary one)")
     parser.add_argument("--searches", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--trials", type=int, default=4, help="of each search")
+    parser.add_argument("--epochs", type=int, default=3, help="of each trial")
     parser.add_argument("--shared", action="store_true", help="note that the machine had other work meanwhile")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
@@ -108,11 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kills = options.kills // len(options.searches) + (number < options.kills % len(options.searches))
             moments = deque(planned(kills, chances(options.seed, kind)))
             while moments:
-                search = SmallSearch(kind, sum(each.search.kind == kind for each in searches) % _SEEDS)
+                seed = sum(each.search.kind == kind for each in searches) % _SEEDS
+                search = SmallSearch(kind, seed, options.trials, options.epochs)
                 if search not in twins:
                     twins[search] = undisturbed(search, folder / "twin")
                 chance = chances(options.seed, kind, len(searches))
-                chaos = torment(search, twins[search], folder / "chaos", moments, chance)
+                chaos = torment(search, twins[search], folder / f"{kind}-{len(searches)}", moments, chance)
                 searches.append(chaos)
                 if moments and not chaos.kills:
                     missed.append(moments.popleft())
@@ -120,8 +123,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 result = report(searches, twins, missed, shared=options.shared)
                 options.out.write_text(json.dumps(result, indent=1) + "\n")
     finally:
-        shutil.rmtree(folder)
-    return 1 if any(search.differences or search.left_behind for search in searches) else 0
+        if any(folder.glob("*.differing")):
+            sys.stderr.write(f"what differs is kept in {folder}\n")
+        else:
+            shutil.rmtree(folder)
+    return 1 if any(each.differences or each.left_behind for each in searches) else 0
 
 
 def planned(kills: int, chance: random.Random) -> list[str]:
@@ -168,6 +174,8 @@ def torment(search: SmallSearch, twin: Twin, folder: Path, moments: deque[str], 
         for each in sessions:
             kill_marked(each.mark)
         _judge(chaos, site, twin, sessions[-1])
+        if chaos.differences:
+            folder.rename(folder.with_suffix(".differing"))
     return chaos
 
 
@@ -277,7 +285,7 @@ def _storage(search: SmallSearch, folder: Path) -> Iterator[tuple[Site, dict[str
         with scratch() as environment:
             yield search.site(folder), environment
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _line(chaos: Chaos) -> str:

@@ -184,6 +184,8 @@ def _mlflow(site: Site) -> tuple[list[str], dict[str, list[TrackedRun]]]:
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{site.storage / 'mlflow.db'}")
+    if site.name not in [experiment.name for experiment in client.search_experiments()]:
+        return [], {}
     parents, children = site.mlflow_runs()
     runs: dict[str, list[TrackedRun]] = {}
     for child in children:
@@ -203,8 +205,8 @@ def _wandb(site: Site) -> dict[str, list[TrackedRun]]:
     from tests.wandb_log import read_run
 
     runs: dict[str, list[TrackedRun]] = {}
-    for folder in sorted(site.storage.glob("wandb/offline-run-*")):
-        run = read_run(folder)
+    for file in sorted(site.storage.glob("wandb/offline-run-*/run-*.wandb")):
+        run = read_run(file.parent)
         history: History = defaultdict(list)
         for row in run["history"]:
             for name, value in row.items():

@@ -231,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="faults-", dir=options.storage))
     found: list[Faulty] = []
+    earlier = json.loads(options.out.read_text())["scenarios"] if options.out.exists() else {}
     try:
         twin = undisturbed(folder / "twin")
         for name in options.scenarios:
@@ -240,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "command": "python -m benchmarks.storage_faults",
                 "machine": machine(),
                 "versions": versions(),
-                "scenarios": [asdict(each) for each in found],
+                "scenarios": earlier | {each.scenario: asdict(each) for each in found},
             }
             options.out.write_text(json.dumps(result, indent=1) + "\n")
     finally:

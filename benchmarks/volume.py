@@ -61,8 +61,15 @@ class Volume:
 
     def fill(self, leave: int) -> None:
         """Take all the space but so many bytes."""
+        part = self.free - leave
         with self._ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, self.free - leave))
+            while part > 0:
+                try:
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), part)
+                except OSError:  # the file system needs some of it itself
+                    part //= 2
+                else:
+                    part = min(part, self.free - leave)
 
     def relieve(self) -> None:
         """Give the space back."""
