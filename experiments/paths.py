@@ -43,7 +43,12 @@ class StoragePaths:
     @property
     def mlflow_uri(self) -> str:
         """The default tracking URI: a SQLite database in the storage."""
-        return f"sqlite:///{self.root / 'mlflow.db'}"
+        return f"sqlite:///{self.mlflow_database}"
+
+    @property
+    def mlflow_database(self) -> Path:
+        """The file of that database."""
+        return self.root / "mlflow.db"
 
     @property
     def archive(self) -> Path:

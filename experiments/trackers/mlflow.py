@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, cell_name, suggestion
+from experiments.trackers.database import make_database
 from experiments.trackers.outage import HIDDEN, Unreachable, ask, masked
 from experiments.trackers.outbox import Outbox, Outgoing, Point
 from experiments.trackers.registry import register_best
@@ -82,6 +83,8 @@ class MlflowTracker(Tracker):
             os.environ.setdefault(name, value)
         from mlflow.tracking import MlflowClient
 
+        if settings.tracking_uri == settings.storage.mlflow_uri:
+            make_database(settings.storage.mlflow_database, settings.storage.mlflow_artifacts)
         self._client = MlflowClient(tracking_uri=settings.tracking_uri)
         self._outbox = Outbox()
         self._search: SearchState | None = None
