@@ -3,9 +3,9 @@
     python -m benchmarks.tracker_cost [--results 1200] [--pairs 5]
 
 The first is measured with MLflow on SQLite and W&B offline, both fed by their process meanwhile. For the second, as
-many processes as there are cores work on made-up epochs and report them, with trackers off, with an MLflow that refuses
-connections, and with one that answers after 5 s; the three take turns, and what a tracker's process needs to start is
-told apart, in seconds of a core.
+many processes as there are cores work on made-up epochs of half a second, with trackers off, with an MLflow that
+refuses connections, and with one that answers after 5 s. The three take turns. What the trackers' process takes of the
+cores is told too, for it does not depend on what else the machine does; what it needs to start is told apart.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from tests.searches import begin
 NAME = "backbone_ablation"
 EPOCHS = 10
 PAUSE_SECONDS = 0.02
-EPOCH_SECONDS = 0.05
+EPOCH_SECONDS = 0.5
 LATENCY_SECONDS = 5.0
 _ARMS = ("off", "MLflow refuses connections", "MLflow answers after 5 s")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--results", type=int, default=1200, help="results that the driver's time is measured on")
     parser.add_argument("--pairs", type=int, default=5, help="turns of each arm")
-    parser.add_argument("--turn", type=int, default=500, help="results of a turn")
+    parser.add_argument("--turn", type=int, default=80, help="results of a turn")
     parser.add_argument("--note", default="", help="what else the machine did")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tracker_cost.json"))
     options = parser.parse_args(arguments)
@@ -105,14 +105,16 @@ def _slowdown(pairs: int, turn: int) -> dict[str, Any]:
     """Seconds of each turn, and how much longer the slowed ones took than the one with trackers off beside them."""
     seconds: dict[str, list[float]] = {arm: [] for arm in _ARMS}
     starts: dict[str, list[float]] = {arm: [] for arm in _ARMS[1:]}
+    shares: dict[str, list[float]] = {arm: [] for arm in _ARMS[1:]}
     with tempfile.TemporaryDirectory() as folder, mlflow_server(Path(folder), f"sqlite:///{folder}/mlflow.db") as port:
         proxy = FaultProxy(port)
         for pair in range(pairs):
             for arm in _ARMS[pair % 3 :] + _ARMS[: pair % 3]:
-                taken, start = _turn(arm, turn, proxy)
+                taken, start, worked = _turn(arm, turn, proxy)
                 seconds[arm].append(round(taken, 3))
-                if start is not None:
+                if arm != "off":
                     starts[arm].append(round(start, 2))
+                    shares[arm].append(round(worked / taken / len(os.sched_getaffinity(0)), 4))
         proxy.down()
     slower = {
         arm: round(statistics.median(mine / off - 1 for mine, off in zip(seconds[arm], seconds["off"], strict=True)), 4)
@@ -122,50 +124,52 @@ def _slowdown(pairs: int, turn: int) -> dict[str, Any]:
         "results_a_turn": turn,
         "seconds": seconds,
         "median_slowdown": slower,
+        "median_share_of_the_cores": {arm: statistics.median(each) for arm, each in shares.items()},
         "core_seconds_to_start": {arm: statistics.median(each) for arm, each in starts.items()},
     }
 
 
-def _turn(arm: str, results: int, proxy: FaultProxy) -> tuple[float, float | None]:
-    """Seconds for so many results, and seconds of a core that the trackers' process had taken by then to start."""
+def _turn(arm: str, results: int, proxy: FaultProxy) -> tuple[float, float, float]:
+    """Seconds for so many results; seconds of a core that the trackers' process took to start, and meanwhile."""
     uri = f"http://127.0.0.1:{free_port()}" if arm == _ARMS[1] else proxy.uri
-    start = None
     with _search(wandb="off", tracking_uri=uri) as (live, trackers), ExitStack() as stack:
-        if arm != "off":
-            stack.enter_context(trackers)
-            state = live.record.path.parent / "trackers"
+        epochs = _epochs(live, results + 1)
+        _report(live, *next(epochs))
+        if arm == "off":
+            return _work(live, trackers, epochs, results), 0.0, 0.0
+        stack.enter_context(trackers)
+        states = live.record.path.parent / "trackers"
 
-            def begun() -> bool:
-                mlflow = TrackerState.load(state, "mlflow")
-                return mlflow.error is not None if arm == _ARMS[1] else mlflow.contact is not None
+        def begun() -> bool:
+            mlflow, optuna = (TrackerState.load(states, name) for name in ("mlflow", "optuna"))
+            there = mlflow.error if arm == _ARMS[1] else mlflow.contact
+            return there is not None and optuna.sequence > 0
 
-            with proxy.having(Fault("latency", LATENCY_SECONDS)):
-                until(begun, 120.0)
-                process = trackers._process
-                assert process is not None
-                start = _core_seconds(process.pid)
-                taken = _work(live, trackers, results)
-                process.kill()  # what is left to send is not what is measured
-                process.wait()
-        else:
-            taken = _work(live, trackers, results)
-    return taken, start
+        with proxy.having(Fault("latency", LATENCY_SECONDS)):
+            until(begun, 120.0)
+            process = trackers._process
+            assert process is not None
+            start = _core_seconds(process.pid)
+            taken = _work(live, trackers, epochs, results)
+            worked = _core_seconds(process.pid) - start
+            process.kill()  # what is left to send is not what is measured
+            process.wait()
+    return taken, start, worked
 
 
-def _work(live: LiveSearch, trackers: TrackerProcess, results: int) -> float:
+def _work(live: LiveSearch, trackers: TrackerProcess, epochs: Iterator[tuple[str, int]], results: int) -> float:
     """Record epochs as the processes that work on them report them; seconds until all are there."""
     cores = len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("fork")
     done: Any = context.Queue()
     share = (done, results // cores, _blocks())
     workers = [context.Process(target=_worker, args=share, daemon=True) for _ in range(cores)]
-    epochs = _epochs(live, cores * (results // cores))
     started = time.perf_counter()
     for worker in workers:
         worker.start()
-    for trial, epoch in epochs:
+    for _ in range(cores * (results // cores)):
         done.get()
-        _report(live, trial, epoch)
+        _report(live, *next(epochs))
         trackers.news()
     taken = time.perf_counter() - started
     for worker in workers:

@@ -16,7 +16,8 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, TextIO, cast
 
 from experiments.paths import SearchPaths, StoragePaths, storage_paths
@@ -117,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.follow:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        os.nice(_NICENESS)
+        _give_way()
     outputs = sys.stdout, sys.stderr
     secrets = secrets_in(options.tracking_uri or "")
     sys.stdout, sys.stderr = (cast(TextIO, _Masked(stream, secrets)) for stream in outputs)
@@ -140,6 +141,14 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         sys.stdout, sys.stderr = outputs
     return 0 if all(projection.complete for projection in projections) else 1
+
+
+def _give_way() -> None:
+    """Leave the cores to what trains. Linux weighs sessions against each other first, and this is one of its own."""
+    os.nice(_NICENESS)
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
 def _search(storage: StoragePaths, name: str) -> SearchPaths:
