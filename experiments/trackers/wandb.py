@@ -17,11 +17,15 @@ from experiments.state import SearchState, TrialState
 from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, suggestion, trial_summary
 from experiments.trackers.outage import Anew, Unreachable, ask, masked
 from experiments.trackers.outbox import Outbox, Outgoing
+from experiments.trackers.wandb_files import is_whole
+from satdet.errors import StorageError
 
 PROJECT = "satdet"
 _SERVER = "https://api.wandb.ai"
 _PROBE_SECONDS = 5.0
 _PROBE_EVERY_SECONDS = 15.0
+_CLOSE_SECONDS = 30.0
+"""How long W&B may take to close a file that it was asked to close."""
 _FINISH_SECONDS = 15.0
 """How long a run that has ended may take to upload the rest; then it is sent from the record another time."""
 
@@ -37,6 +41,7 @@ class WandbTracker(Tracker):
         self._search: SearchState | None = None
         self._runs: dict[str, Any] = {}
         self._ended: dict[str, float] = {}
+        self._look_until: dict[str, float] = {}
         self._used = False
         self._next_probe = time.monotonic() + _PROBE_EVERY_SECONDS
 
@@ -80,7 +85,7 @@ class WandbTracker(Tracker):
             run.finish(exit_code=1)
             del self._runs[trial_id]
         self._let_go()
-        self._settled()
+        self._settled(closed=True)
 
     def close(self) -> None:
         """Finish what is open, so that the files are whole; what a lost server has not taken is given up."""
@@ -98,10 +103,28 @@ class WandbTracker(Tracker):
             wandb.teardown(exit_code=0)
             self._used = False
 
-    def _settled(self) -> None:
-        """Count trials as complete that were ended before: W&B closes files a moment after it was asked to."""
-        self.state.complete |= self._ended
-        self._ended = {}
+    def _settled(self, *, closed: bool = False) -> None:
+        """Count trials as complete that have ended and, where they are files, once these are whole.
+
+        W&B closes files a moment after it was asked to. What is not whole then, because the storage was away for a
+        while, is written anew.
+
+        Raises
+        ------
+        StorageError
+            If a file is not whole although it should be by now.
+        """
+        for trial_id, at in list(self._ended.items()):
+            if trial_id in self.state.local and not self._has_whole_files(trial_id):
+                if closed or time.monotonic() > self._look_until[trial_id]:
+                    raise StorageError(f"the file of {trial_id} in {self.settings.storage.wandb} is not whole")
+                continue
+            self.state.complete[trial_id] = at
+            del self._ended[trial_id]
+
+    def _has_whole_files(self, trial_id: str) -> bool:
+        folders = list(self.settings.storage.wandb.glob(f"offline-run-*-{self.state.run_ids[trial_id]}"))
+        return len(folders) == 1 and is_whole(folders[0])
 
     def _lost(self) -> str | None:
         """Why runs cannot be sent to the server; None if they can."""
@@ -193,6 +216,7 @@ class WandbTracker(Tracker):
         del self._runs[trial.trial_id]
         if trial.ended_at is not None:
             self._ended[trial.trial_id] = trial.ended_at
+            self._look_until[trial.trial_id] = time.monotonic() + _CLOSE_SECONDS
         if self._online and trial.trial_id in self.state.local:
             self._remove_files(self.state.run_ids[trial.trial_id])
             self.state.local.remove(trial.trial_id)
