@@ -213,7 +213,7 @@ def _wandb(site: Site) -> dict[str, list[TrackedRun]]:
                 if not name.startswith("_") and isinstance(value, int | float):
                     history[name].append(_point(name, int(row["epoch"]), value))
         end = TrackedRun(str(run["exit_code"]), str(run["summary"].get("stop_reason")), dict(history))
-        runs.setdefault(run["config"]["trial_id"], []).append(end)
+        runs.setdefault(run["config"].get("trial_id", f"none, {file.parent.name}"), []).append(end)
     return runs
 
 
