@@ -37,7 +37,7 @@ from experiments.progress import Outlook, Screen, build_screen
 from experiments.ray_cluster import Capacity, machine, ray_cluster, ray_logs_to
 from experiments.record import VERSION, Record
 from experiments.searchers import build_searcher
-from experiments.state import SearchState, TrialState
+from experiments.state import OPEN, SearchState, TrialState
 from experiments.stoppers import SearchEnds
 from experiments.stopping.speeds import median_rates
 from experiments.summary import write_summary
@@ -99,7 +99,12 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         plan = make_plan(experiment, _with_threads(options, earlier, capacity), capacity)
         if options.resume:
             check_ends(earlier, _ends(plan, options), asked=asked_for_more)
-        if options.resume and earlier.status != "interrupted" and not reopen and not _work_left(earlier, plan, options):
+        if (
+            options.resume
+            and earlier.status != "interrupted"
+            and not reopen
+            and not _work_left(earlier, search, plan, options)
+        ):
             reason = _ends(plan, options).reason(earlier) or f"all {len(earlier.trials)} trials have ended"
             sys.stderr.write(f"nothing is left to run: {reason.replace('_', ' ')}\n")
             return write_summary(search, earlier)
@@ -167,7 +172,7 @@ def _run_recorded(
         try:
             if options.require_trackers:
                 trackers.require(_TRACKERS_SECONDS)
-            if _work_left(live.state, plan, options):
+            if _work_left(live.state, search, plan, options):
                 for line in plan.skipped_lines():
                     screen.say(line)
                 _run_trials(live, plan, data, options, search, screen, interrupt, trackers)
@@ -208,6 +213,9 @@ def _run_trials(
 
     experiment, given = plan.experiment, plan.resources
     scheduler = _scheduler(plan, live)
+    restored = _lost_models(live.state, search)
+    for trial in restored:
+        screen.say(f"{trial.trial_id}: its model was lost with its process; trained again to epoch {trial.epochs}")
     trials = RecordedSearch(
         live,
         build_searcher(experiment),
@@ -217,6 +225,7 @@ def _run_trials(
         limit=plan.trials,
         concurrency=given.concurrency,
         interrupt=interrupt,
+        restored=restored,
     )
     ends = _ends(plan, options, live.state)
     stopper = SearchStopper(live, ends, interrupt)
@@ -270,6 +279,21 @@ def _scheduler(plan: Plan, live: LiveSearch) -> "DecidingScheduler":
     return scheduler
 
 
+def _lost_models(state: SearchState, search: SearchPaths) -> list[TrialState]:
+    """Trials that were stopped while their last checkpoint was being written, by a process that then died."""
+    if state.task != "train":
+        return []
+    return [trial for trial in state.trials.values() if trial.status == "stopped" and _is_behind(trial, search)]
+
+
+def _is_behind(trial: TrialState, search: SearchPaths) -> bool:
+    folder = search.trial(trial.trial_id)
+    on_disk = [int(path.name.split("-")[1]) for path in folder.glob("epoch-*-*.pt")]
+    if not on_disk:  # removed once the model was there, or never written
+        return trial.epochs > 0 and not (folder / "model.pt").exists()
+    return max(on_disk) < trial.epochs
+
+
 def _export_missing(state: SearchState, search: SearchPaths) -> None:
     """Write the model of a trial that a scheduler ended after the process that could have written it was gone."""
     for trial in state.trials.values():
@@ -303,6 +327,7 @@ def _order(
         keep=(options.keep or Keep()).newest,
         storage_patience=options.storage_patience,
         continue_after=trial.continued_after,
+        until_epoch=None if trial.status in OPEN else trial.epochs,
         checkpoint=options.checkpoint if measured else None,
         shared=str(search.root / "evaluation"),
         cells=cells_of(experiment) if measured else [],
@@ -362,11 +387,12 @@ def _with_threads(options: RunOptions, earlier: SearchState, capacity: Capacity,
     return options
 
 
-def _work_left(state: SearchState, plan: Plan, options: RunOptions) -> bool:
-    """Whether a trial is open, or another may begin; a driver that died at the very end leaves none."""
+def _work_left(state: SearchState, search: SearchPaths, plan: Plan, options: RunOptions) -> bool:
+    """Whether a trial is open, another may begin, or a model was lost; a driver may have died at the very end."""
     if state.open_trials():
         return True
-    return len(state.trials) < plan.trials and _ends(plan, options).reason(state) is None
+    more = len(state.trials) < plan.trials or bool(_lost_models(state, search))
+    return more and _ends(plan, options).reason(state) is None
 
 
 def _ends(plan: Plan, options: RunOptions, state: SearchState | None = None) -> SearchEnds:

@@ -42,6 +42,8 @@ class TrialOrder:
     """How long [s] a storage that refuses is waited for."""
     continue_after: int | None = None
     """The epochs it had when somebody had it go on after its end."""
+    until_epoch: int | None = None
+    """Of a trial that has ended and whose checkpoint was lost: the epoch up to which it is trained again."""
     checkpoint: str | None = None
     """Of an evaluation: the model that is measured."""
     shared: str = ""
@@ -121,15 +123,18 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _begin(self) -> "Iterator[EpochReport]":
         from satdet.data.store import TileStore
-        from satdet.training import train
+        from satdet.training import StopAfter, train
 
         order = self._order
+        callbacks = build_callbacks(order.stoppers, order.speeds, self._hardware)
+        if order.until_epoch is not None:  # nothing else is to decide on it again
+            callbacks = [StopAfter(order.until_epoch)]
         return train(
             self._config,
             TileStore.open(order.store),
             Path(order.directory),
             seed=order.seed,
-            callbacks=build_callbacks(order.stoppers, order.speeds, self._hardware),
+            callbacks=callbacks,
             weights_dir=Path(order.weights_dir) if order.weights_dir else None,
             after_epoch=order.after_epoch,
             continue_after=order.continue_after,

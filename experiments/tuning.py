@@ -13,7 +13,7 @@ from experiments.live import LiveSearch
 from experiments.schedulers.ray_scheduler import STORAGE_LOST, DecidingScheduler, leg_id, own_id
 from experiments.searchers import Searcher
 from experiments.searchers.history import observations
-from experiments.state import TrialState
+from experiments.state import OPEN, TrialState
 from experiments.stoppers import SearchEnds
 from experiments.trainable import TrialOrder
 from search_spaces.declare import reported_metrics
@@ -44,6 +44,8 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         The most trials at a time.
     interrupt : AsksToLeave
         Once it asks, no other trial begins.
+    restored : sequence of TrialState
+        Ended trials whose checkpoint was lost with their process: trained again, and nothing more is recorded of them.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         limit: int,
         concurrency: int,
         interrupt: "AsksToLeave",
+        restored: Sequence[TrialState] = (),
     ) -> None:
         self._live = live
         self._searcher = searcher
@@ -67,7 +70,9 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         self._limit = limit
         self._concurrency = concurrency
         self._interrupt = interrupt
-        self._waiting = _in_turn(live)
+        self._waiting = [*_in_turn(live), *restored]
+        for trial in restored:
+            scheduler.set_apart(trial.trial_id)
         self._legs: dict[str, int] = {}
         self._running: set[str] = set()
         self._finished = False
@@ -215,7 +220,8 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
         """A trial begins, or begins again after a fault."""
-        self._live.note("started", trial=own_id(trial.trial_id))
+        if not self._has_ended(trial):
+            self._live.note("started", trial=own_id(trial.trial_id))
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -224,6 +230,8 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
         state = self._live.trial(own_id(trial.trial_id))
         if result["stop_reason"] == STORAGE_LOST:
             self._leave(result["error"])
+            return
+        if self._has_ended(trial):
             return
         verdict = self._scheduler.verdict(state.trial_id)
         end = self._end_of(result) or (verdict and verdict.end())
@@ -246,13 +254,20 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
         """A process or node was lost, and the trial will be begun again."""
-        self._live.note("retried", trial=own_id(trial.trial_id), error=_last_error(trial))
+        if not self._has_ended(trial):
+            self._live.note("retried", trial=own_id(trial.trial_id), error=_last_error(trial))
 
     def on_trial_error(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
         """A process or node was lost too often."""
+        if self._has_ended(trial):
+            return
         end = {"status": "failed", "stop_reason": "error", "error": _last_error(trial), "by": "ray"}
         self._live.note("ended", trial=own_id(trial.trial_id), end=end)
         self._scheduler.given_up(own_id(trial.trial_id))
+
+    def _has_ended(self, trial: Trial) -> bool:
+        """Whether the record knows how it ended: then it is only being restored."""
+        return self._live.trial(own_id(trial.trial_id)).status not in OPEN
 
     def _end_of(self, result: dict[str, Any]) -> dict[str, Any] | None:
         """How the trial ends with this result, and by whose decision; None while it goes on."""

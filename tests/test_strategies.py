@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 
 from experiments.evaluation import PATHS
@@ -99,10 +101,8 @@ def test_fragments_and_conditions_reach_the_trial(brackets):
         assert trial["config"]["training.ema_decay"] == (0.9 if averaged else None)
         assert ("optimizer.weight_decay" in trial["values"]) == averaged
         assert trial["values"]["optimizer.learning_rate"] <= 9e-3
-        assert trial["checkpoint"] or trial["stop_reason"] == "hyperband"  # its only epoch's may have been lost
-        if trial["checkpoint"]:
-            model = open_model(Path(trial["checkpoint"]))
-            assert model.config.optimizer.learning_rate == trial["values"]["optimizer.learning_rate"]
+        model = open_model(Path(trial["checkpoint"]))
+        assert model.config.optimizer.learning_rate == trial["values"]["optimizer.learning_rate"]
 
 
 def test_a_promoted_trial_is_one_run_with_every_epoch_once(brackets):
@@ -123,6 +123,25 @@ def test_a_changed_space_is_refused_with_the_difference(brackets):
         brackets.declaration.write_text(text)
     assert done.returncode == 2
     assert "space.domains.optimizer.learning_rate.low: 0.0001 -> 1e-05" in done.stderr
+
+
+def test_a_model_lost_with_its_process_is_trained_again_and_nothing_else_happens(brackets):
+    stopped = next(trial for trial in brackets.summary()["trials"] if trial["stop_reason"] == "hyperband")
+    folder = Path(stopped["directory"])
+    before = files.read(folder / files.MODEL)
+    shutil.rmtree(folder)
+    events = read_record(brackets.search / "record.jsonl")
+    done = brackets.run("--resume", "--wandb", "off")
+    assert done.returncode == 0, done.stderr
+    assert f"{stopped['id']}: its model was lost with its process; trained again to epoch 1" in done.stderr
+    after = files.read(folder / files.MODEL)
+    assert (after["epoch"], after["model"].keys()) == (1, before["model"].keys())
+    assert all(torch.equal(after["model"][name], value) for name, value in before["model"].items())
+    more = [event["kind"] for event in read_record(brackets.search / "record.jsonl")[len(events) :]]
+    assert more == ["session", "session_end"]
+    assert brackets.summary()["trials"][int(stopped["id"][1:])] == {**stopped, "checkpoint": str(folder / files.MODEL)}
+    again = brackets.run("--resume", "--wandb", "off")
+    assert again.returncode == 0 and "nothing is left to run" in again.stderr
 
 
 @pytest.fixture(scope="module")

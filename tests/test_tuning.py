@@ -21,7 +21,7 @@ from experiments.trainable import TrialOrder
 from experiments.tuning import RecordedSearch, RecordingCallback, SearchStopper
 from satdet.config import metric_names
 from search_spaces.declare import BudgetCap, Choice, Forbid, SearchSpace, Target
-from tests.searches import COMPLETED, begin, report, suggest
+from tests.searches import BY_ASHA, COMPLETED, begin, report, suggest
 
 EXPERIMENT = search_spaces.load("backbone_ablation")
 
@@ -150,6 +150,27 @@ def test_a_trial_whose_storage_is_lost_has_not_ended_but_asks_to_leave(live):
     scheduler.on_trial_complete(None, FakeTrial("trial", trial), last)
     assert reasons == ["runs: No space left on device"]
     assert len(live.record.events) == before and live.trial(trial).status == "running"
+
+
+def test_a_trial_that_is_restored_leaves_no_trace_in_the_record(live, monkeypatch):
+    trial = suggest(live.record, 0)
+    report(live.record, trial, 1, 0.3, BY_ASHA)
+    live = LiveSearch(live.record)
+    scheduler = deciding()
+    scheduler.replay(live.record.events)
+    before = list(live.record.events)
+    scheduler.set_apart(trial)
+    callback = RecordingCallback(live, scheduler, lambda: None, lambda reason: None)
+    restored = FakeTrial("trial", trial, error_file=None)
+    last = result(1, 0.3, stop_reason="stopped", done=True)
+    callback.on_trial_start(0, [], restored)
+    callback.on_trial_recover(0, [], restored)
+    assert scheduler.on_trial_result(None, restored, last) == "CONTINUE"
+    scheduler.on_trial_complete(None, restored, last)
+    callback.on_trial_result(0, [], restored, last)
+    callback.on_trial_error(0, [], restored)
+    assert live.record.events == before
+    assert (live.trial(trial).status, live.trial(trial).stop_reason) == ("stopped", "asha")
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,22 @@ and when to stop, `evaluation` measures, `checkpoint` and `files` keep it all on
 `patience` waits for a storage, `memory` makes do with less of a device's, and `remarks` tells people of both.
 """
 
-from satdet.training.callbacks import BatchProgress, Callback, Divergence, EpochReport, SpeedGuard, StopTraining
+from satdet.training.callbacks import (
+    BatchProgress,
+    Callback,
+    Divergence,
+    EpochReport,
+    SpeedGuard,
+    StopAfter,
+    StopTraining,
+)
 from satdet.training.export import export_model, load_model
 from satdet.training.hardware import hardware_name
 from satdet.training.loop import train
 from satdet.training.retention import checkpoint_bytes, prune_checkpoint, retire_checkpoints
 
 __all__ = [
-    "BatchProgress", "Callback", "Divergence", "EpochReport", "SpeedGuard", "StopTraining", "checkpoint_bytes",
-    "export_model", "hardware_name", "load_model", "prune_checkpoint", "retire_checkpoints", "train",
+    "BatchProgress", "Callback", "Divergence", "EpochReport", "SpeedGuard", "StopAfter", "StopTraining",
+    "checkpoint_bytes", "export_model", "hardware_name", "load_model", "prune_checkpoint", "retire_checkpoints",
+    "train",
 ]  # fmt: skip

@@ -94,6 +94,23 @@ class Divergence(Callback):
         raise StopTraining("diverged", why=str(error))
 
 
+class StopAfter(Callback):
+    """Ends a trial as ``stopped`` after so many epochs, whatever its configuration has it train.
+
+    Parameters
+    ----------
+    epochs : int
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def on_batch_end(self, progress: BatchProgress) -> None:
+        """Give up the epoch that is one too many."""
+        if progress.epoch > self._epochs:
+            raise StopTraining("stopped", why=f"after epoch {self._epochs}, as before")
+
+
 class SpeedGuard(Callback):
     """Ends a trial as ``slow_speed_global`` when it trains too slowly to be worth its device.
 
