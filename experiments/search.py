@@ -107,6 +107,8 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         ):
             reason = _ends(plan, options).reason(earlier) or f"all {len(earlier.trials)} trials have ended"
             sys.stderr.write(f"nothing is left to run: {reason.replace('_', ' ')}\n")
+            with TrackerProcess(storage, search, options) as trackers:  # they may have been killed with the driver
+                trackers.finish()
             return write_summary(search, earlier)
         if options.smoke and declared.smoke.stand_in_weights and options.weights_dir is None:
             detectors = [config.detector for config in plan.configs]
