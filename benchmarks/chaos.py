@@ -150,6 +150,7 @@ def undisturbed(search: SmallSearch, folder: Path) -> Twin:
         session = Session(site, _FIRST, environment)
         if (status := session.to_the_end()) != 0:
             raise SystemExit(f"{search.kind}: the undisturbed search has ended with {status}: {session.said()[-1000:]}")
+        _send_rest(site, session)
         outcome = Outcome.of(site)
     first = next(event for event in session.journal.events if event["kind"] == "started")
     last = [event for event in session.journal.events if event["kind"] == "result"][-1]
@@ -271,11 +272,17 @@ def _judge(chaos: Chaos, site: Site, twin: Twin, last: Session) -> None:
     if last.process.returncode != 0:
         chaos.differences = {"sessions failed": [f"exit status {last.process.returncode}: {last.said()[-1000:]}"]}
         return
-    if any(words in last.said() for words in ("send the rest with", "nothing is left to run")):
-        chaos.sent_later = True
-        command = [sys.executable, "-m", "experiments.sync", site.name, "--storage", str(site.storage)]
-        subprocess.run(command, cwd=ROOT, env=site.environment(), check=False, capture_output=True)
+    chaos.sent_later = _send_rest(site, last)
     chaos.differences = compare(Outcome.of(site), twin.outcome)
+
+
+def _send_rest(site: Site, last: Session) -> bool:
+    """Send what the trackers had no time for, as the session has said; whether there was anything."""
+    if "send the rest with" not in last.said():
+        return False
+    command = [sys.executable, "-m", "experiments.sync", site.name, "--storage", str(site.storage)]
+    subprocess.run(command, cwd=ROOT, env=site.environment(), check=True, capture_output=True)
+    return True
 
 
 @contextmanager

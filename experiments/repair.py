@@ -33,11 +33,11 @@ def repair(search: SearchPaths) -> str:
         raise StorageError(f"{search.root}: no search of that name here")
     content = search.record.read_bytes()
     events, length = whole_prefix(content, search.record)
-    if length == len(content):
+    if events and length == len(content):
         return f"{search.record}: whole, {len(events)} events"
     if not events or events[0]["kind"] != "search":
         raise StorageError(
-            f"{search.record}: its first line is damaged; restore it from a backup, or begin with --fresh"
+            f"{search.record}: its first line is damaged or lost; restore it from a backup, or begin with --fresh"
         )
     aside = search.record.with_name(f"{search.record.name}.damaged-{secrets.token_hex(4)}")
     partial = search.record.with_name(f".{search.record.name}.tmp")

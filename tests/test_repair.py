@@ -58,11 +58,14 @@ def test_the_events_before_the_damage_are_kept_and_the_file_too(search, capsys):
     assert [trial["status"] for trial in json.loads(search.summary.read_text())["trials"]] == ["finished", "running"]
 
 
-def test_without_a_first_line_there_is_nothing_to_go_on_from(search, capsys):
+@pytest.mark.parametrize("emptied", [False, True])
+def test_without_a_first_line_there_is_nothing_to_go_on_from(search, capsys, emptied):
     damage(search, 0)
+    if emptied:
+        search.record.write_bytes(b"")
     before = search.record.read_bytes()
     assert command(search) == 2
-    assert "its first line is damaged" in capsys.readouterr().err
+    assert "its first line is damaged or lost" in capsys.readouterr().err
     assert search.record.read_bytes() == before
 
 
