@@ -29,8 +29,8 @@ from experiments.trackers.outage import HIDDEN, masked, secrets_in
 from experiments.trackers.projection import Projection
 from satdet.errors import SatdetError, StorageError, UsageError
 
-_NICENESS = 10
-"""Of a process beside a driver: what trains comes first."""
+_NICENESS = 5
+"""Of a process beside a driver: what trains comes first, with three quarters of a core that both want."""
 _NAMED = 5
 
 
@@ -57,6 +57,7 @@ def synchronise(settings: TrackerSettings, follow: IO[str] | None) -> list[Proje
         if follow is not None:
             while not (select.select([follow], [], [], 1.0)[0] and follow.readline() == ""):
                 pass
+            _give_way(0)
         driver_gone.set()
         for projection in projections:
             projection.join()
@@ -118,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.follow:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _give_way()
+        _give_way(_NICENESS)
     outputs = sys.stdout, sys.stderr
     secrets = secrets_in(options.tracking_uri or "")
     sys.stdout, sys.stderr = (cast(TextIO, _Masked(stream, secrets)) for stream in outputs)
@@ -143,12 +144,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if all(projection.complete for projection in projections) else 1
 
 
-def _give_way() -> None:
-    """Leave the cores to what trains. Linux weighs sessions against each other first, and this is one of its own."""
-    os.nice(_NICENESS)
+def _give_way(niceness: int) -> None:
+    """Leave the cores to what trains, or no more. Linux weighs sessions against each other; this is one of its own.
+
+    Not ``os.nice``, which could not be taken back when the driver waits for nothing else.
+    """
     if os.getsid(0) == os.getpid():
         with suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(_NICENESS))
+            Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def _search(storage: StoragePaths, name: str) -> SearchPaths:

@@ -18,7 +18,7 @@ from experiments.trackers.outage import masked
 from experiments.trackers.wandb import has_key
 from satdet.errors import TrackerError
 
-_DEADLINE_SECONDS = 60.0
+_DEADLINE_SECONDS = 120.0
 """How long a search that has ended waits for its trackers."""
 _LOOK_SECONDS = 1.0
 _BEGIN_AGAIN_SECONDS = 30.0
