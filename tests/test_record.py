@@ -127,12 +127,12 @@ class Refusing:
             return self.write(file, data)
         if self.part:
             part, self.part = self.part, 0
-            return self.write(file, bytes(data[:part]))
+            return self.write(file, bytes(data[:part]) if part > 0 else bytes(-part))
         self.times -= 1
         raise self.error
 
 
-@pytest.mark.parametrize("part", [0, 1, 40])
+@pytest.mark.parametrize("part", [0, 1, 40, -40])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE])
 def test_a_refusing_storage_is_waited_for_and_the_line_is_there_once(tmp_path, monkeypatch, number, part):
     waited = []
