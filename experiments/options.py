@@ -165,7 +165,8 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on with an interrupted search; with more --trials, with a finished one",
     )
-    again.add_argument(
+    again.add_argument("--fresh", action="store_true", help="begin anew; an earlier search is moved into archive/")
+    add(
         "--continue",
         dest="continued",
         action="append",
@@ -173,7 +174,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TRIAL",
         help="resume, and go on with a trial that has ended (repeatable)",
     )
-    again.add_argument("--fresh", action="store_true", help="begin anew; an earlier search is moved into archive/")
     add("--epochs", metavar="+N", help="epochs that a continued trial trains beyond those it has")
     add("--json", action="store_true", help="print the summary on standard output")
     add("--debug", action="store_true", help="show tracebacks")
@@ -204,6 +204,8 @@ def options_of(parsed: argparse.Namespace) -> RunOptions:
         )
     if parsed.storage_patience < 0:
         raise UsageError(f"--storage-patience {parsed.storage_patience:g} is negative")
+    if parsed.continued and parsed.fresh:
+        raise UsageError("--continue goes on with a search, --fresh begins anew: say one of them")
     if parsed.epochs is not None and not parsed.continued:
         raise UsageError(f"--epochs {parsed.epochs}: of which trial? name it with --continue TRIAL")
     own: dict[str, Any] = {

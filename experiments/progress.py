@@ -72,6 +72,8 @@ class PlainScreen:
             return
         trial = state.trials[event["trial"]]
         title = f"{trial.trial_id} {cell_text(trial)}"
+        for remark in event.get("remarks", []):
+            self.say(f"{title}: {remark}")
         if event["kind"] == "started":
             self.say(f"{title}: " + (f"goes on after epoch {trial.epochs}" if trial.attempts > 1 else "started"))
         elif event["kind"] == "promoted":
@@ -79,8 +81,6 @@ class PlainScreen:
         elif event["kind"] == "retried":
             self.say(f"{title}: lost ({event['error']}); beginning again from its checkpoint")
         elif event["kind"] == "result":
-            for remark in event.get("remarks", []):
-                self.say(f"{title}: {remark}")
             self.say(f"{title}: {epoch_text(trial, state, self._outlook)}; {overview(state, self._outlook)}")
             if trial.status == "paused":
                 self.say(f"{title}: waits; {event['decision'].get('why', '')}")

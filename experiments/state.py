@@ -171,7 +171,6 @@ class SearchState:
         trial = self.trials[event["trial"]]
         trial.results.append((event["epoch"], event["time"], event["metrics"]))
         trial.hardware = event.get("hardware", trial.hardware)
-        trial.remarks += event.get("remarks", [])
         self._decided(trial, event)
         self._on_ended(event)
 
@@ -194,9 +193,10 @@ class SearchState:
             trial.status = "paused" if decision["action"] == "pause" else trial.status
 
     def _on_ended(self, event: Event) -> None:
+        trial = self.trials[event["trial"]]
+        trial.remarks += event.get("remarks", [])
         if event["end"] is None:
             return
-        trial = self.trials[event["trial"]]
         if event["kind"] == "ended":
             self._decided(trial, event)
         trial.status = event["end"]["status"]

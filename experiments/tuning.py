@@ -200,6 +200,8 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
         Called at each turn of Tune's loop.
     leave : callable
         Told why, when a trial's process has lost the storage.
+    say : callable
+        Told what is not recorded: that an ended trial could not be restored.
     """
 
     def __init__(
@@ -208,11 +210,13 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
         scheduler: DecidingScheduler,
         tick: Callable[[], None],
         leave: Callable[[str], None],
+        say: Callable[[str], None],
     ) -> None:
         self._live = live
         self._scheduler = scheduler
         self._tick = tick
         self._leave = leave
+        self._say = say
 
     def on_step_end(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
         """One turn of the loop is over."""
@@ -232,10 +236,13 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
             self._leave(result["error"])
             return
         if self._has_ended(trial):
+            if result["stop_reason"] == "error":
+                self._say(f"{state.trial_id}: its model cannot be made again ({result['error']})")
             return
         verdict = self._scheduler.verdict(state.trial_id)
         end = self._end_of(result) or (verdict and verdict.end())
-        decided = {"decision": verdict.decision.to_json()} if verdict else {}
+        besides = {"decision": verdict.decision.to_json()} if verdict else {}
+        besides |= {"remarks": result["remarks"]} if result.get("remarks") else {}
         if not state.results or result["epoch"] > state.epochs:
             trial.run_metadata.num_failures = 0
             metrics = {name: float(result[name]) for name in reported_metrics(state.config, self._live.state.task)}
@@ -246,11 +253,10 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
                 metrics=metrics,
                 end=end,
                 hardware=result.get("hardware"),
-                **({"remarks": result["remarks"]} if result.get("remarks") else {}),
-                **decided,
+                **besides,
             )
         elif end is not None:
-            self._live.note("ended", trial=state.trial_id, end=end, **decided)
+            self._live.note("ended", trial=state.trial_id, end=end, **besides)
 
     def on_trial_recover(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
         """A process or node was lost, and the trial will be begun again."""

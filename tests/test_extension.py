@@ -1,7 +1,6 @@
 """What a user does with a search besides letting it run: two drivers, a notice, more trials, more epochs."""
 
 import json
-import time
 
 import pytest
 
@@ -26,9 +25,7 @@ def extended(tmp_path_factory):
     notice = site.folder / "notice"
     process = site.start(*FLAGS, "--termination-notice", str(notice))
     site.wait_for_results(process, 1)
-    began = time.monotonic()
     refused = site.run("--resume")
-    seconds = time.monotonic() - began
     notice.touch()
     _, said = process.communicate(timeout=90)
     assert process.returncode == 130, said
@@ -40,19 +37,18 @@ def extended(tmp_path_factory):
     ]
     for done in outcomes:
         assert done.returncode == 0, done.stderr
-    return site, refused, seconds, outcomes
+    return site, refused, outcomes
 
 
-def test_a_second_driver_is_refused_within_two_seconds(extended):
-    site, refused, seconds, _ = extended
+def test_a_second_driver_is_refused_and_told_who_runs_it(extended):
+    site, refused, _ = extended
     assert refused.returncode == 2
     session = next(event for event in read_record(site.search / "record.jsonl") if event["kind"] == "session")
     assert f"is being run by process {session['process']} on {session['host']}" in refused.stderr
-    assert seconds < 4  # of which more than a second is the start of Python on a busy machine
 
 
 def test_a_finished_search_is_given_more_trials(extended):
-    site, _, _, outcomes = extended
+    site, _, outcomes = extended
     trials = json.loads(outcomes[2].stdout)["trials"]
     assert [trial["id"] for trial in trials] == ["t0000", "t0001", "t0002"]
     assert {trial["status"] for trial in trials} == {"finished"}
@@ -64,7 +60,7 @@ def test_a_finished_search_is_given_more_trials(extended):
 
 
 def test_a_continued_trial_equals_one_that_was_never_stopped(extended, tmp_path):
-    site, _, _, _ = extended
+    site, _, _ = extended
     twin = Site(tmp_path, RANDOM)
     twin.storage.mkdir()
     (twin.storage / "data").symlink_to(site.storage / "data")
@@ -74,7 +70,7 @@ def test_a_continued_trial_equals_one_that_was_never_stopped(extended, tmp_path)
 
 
 def test_all_of_it_is_one_run_a_trial_in_both_trackers(extended):
-    site, _, _, _ = extended
+    site, _, _ = extended
     parents, children = site.mlflow_runs()
     assert [run.info.status for run in (*parents, *children)] == ["FINISHED"] * 4
     for child, epochs in zip(children, (4, 2, 2), strict=True):
@@ -89,14 +85,14 @@ def test_all_of_it_is_one_run_a_trial_in_both_trackers(extended):
 
 
 def test_no_more_checkpoints_are_kept_than_was_said(extended):
-    site, _, _, _ = extended
+    site, _, _ = extended
     folders = sorted((site.search / "trials").iterdir())
     assert [len(files.epoch_files(folder)) + (folder / files.BEST).exists() for folder in folders] == [0, 0, 0]
     assert all((folder / files.MODEL).is_file() for folder in folders)
 
 
 def test_what_is_gone_cannot_be_continued_and_is_said(extended):
-    site, _, _, _ = extended
+    site, _, _ = extended
     done = site.run("--continue", "t0001", "--epochs", "+1", "--wandb", "off")
     assert done.returncode == 2
     assert "has no checkpoint to go on from" in done.stderr

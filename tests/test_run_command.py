@@ -65,6 +65,11 @@ def only_error(err: str) -> str:
         (["backbone_ablation", "--epochs", "+3"], "of which trial? name it with --continue"),
         (["backbone_ablation", "--continue", "t0000", "--epochs", "3"], "--epochs 3 is not like +20"),
         (["backbone_ablation", "--continue", "t0000", "--epochs", "+3"], "there is no search to resume"),
+        (["backbone_ablation", "--resume", "--continue", "t0000"], "there is no search to resume"),
+        (
+            ["backbone_ablation", "--fresh", "--continue", "t0000"],
+            "--continue goes on with a search, --fresh begins anew",
+        ),
         (["backbone_ablation", "--budget", "12 weeks"], "unknown unit 'weeks'"),
         (["backbone_ablation", "--budget", "soon"], "is not like 12h"),
         (["backbone_ablation", "--resume"], "there is no search to resume"),

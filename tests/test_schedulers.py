@@ -143,7 +143,9 @@ class Session:
             interrupt=Interrupt(),
         )
         self.search.add_configurations([SimpleNamespace(spec={"run": "trial", "storage": None})])
-        self.callback = RecordingCallback(self.live, self.scheduler, lambda: None, lambda reason: None)
+        self.callback = RecordingCallback(
+            self.live, self.scheduler, lambda: None, lambda reason: None, lambda text: None
+        )
 
     def order(self, trial):
         return TrialOrder(

@@ -106,7 +106,7 @@ def test_after_a_resume_open_trials_go_out_first_with_what_they_have(tmp_path, m
 
 @pytest.fixture
 def callback(live):
-    return RecordingCallback(live, deciding(), lambda: None, lambda reason: None)
+    return RecordingCallback(live, deciding(), lambda: None, lambda reason: None, lambda text: None)
 
 
 def send(callback, trial, **values):
@@ -143,7 +143,7 @@ def test_a_trial_whose_storage_is_lost_has_not_ended_but_asks_to_leave(live):
         live.state.apply(event)
     reasons = []
     scheduler = deciding()
-    callback = RecordingCallback(live, scheduler, lambda: None, reasons.append)
+    callback = RecordingCallback(live, scheduler, lambda: None, reasons.append, lambda text: None)
     last = result(0, 0.0, stop_reason="storage_lost", error="runs: No space left on device", done=True)
     before = len(live.record.events)
     callback.on_trial_result(0, [], FakeTrial("trial", trial), last)
@@ -160,7 +160,8 @@ def test_a_trial_that_is_restored_leaves_no_trace_in_the_record(live, monkeypatc
     scheduler.replay(live.record.events)
     before = list(live.record.events)
     scheduler.set_apart(trial)
-    callback = RecordingCallback(live, scheduler, lambda: None, lambda reason: None)
+    said = []
+    callback = RecordingCallback(live, scheduler, lambda: None, lambda reason: None, said.append)
     restored = FakeTrial("trial", trial, error_file=None)
     last = result(1, 0.3, stop_reason="stopped", done=True)
     callback.on_trial_start(0, [], restored)
@@ -168,9 +169,23 @@ def test_a_trial_that_is_restored_leaves_no_trace_in_the_record(live, monkeypatc
     assert scheduler.on_trial_result(None, restored, last) == "CONTINUE"
     scheduler.on_trial_complete(None, restored, last)
     callback.on_trial_result(0, [], restored, last)
+    assert said == []
+    callback.on_trial_result(0, [], restored, last | {"stop_reason": "error", "error": "ValueError: bad"})
+    assert said == [f"{trial}: its model cannot be made again (ValueError: bad)"]
     callback.on_trial_error(0, [], restored)
     assert live.record.events == before
     assert (live.trial(trial).status, live.trial(trial).stop_reason) == ("stopped", "asha")
+
+
+@pytest.mark.parametrize("last", [{"epoch": 1}, {"epoch": 2}])
+def test_remarks_are_recorded_with_an_epoch_and_with_an_end_alone(live, callback, last):
+    trial = suggest(live.record, 0)
+    for event in live.record.events[-2:]:
+        live.state.apply(event)
+    send(callback, trial, epoch=1, map_50=0.3, remarks=["epoch-0002 is damaged; went on from epoch 1"])
+    send(callback, trial, map_50=0.3, stop_reason="diverged", done=True, remarks=["no picture"], **last)
+    assert live.trial(trial).remarks == ["epoch-0002 is damaged; went on from epoch 1", "no picture"]
+    assert live.trial(trial).status == "stopped"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,308 @@
+"""One session of a search: from the point where all is known to be well to the summary."""
+
+import hashlib
+import os
+import platform
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.data import SearchData
+from experiments.interrupt import Interrupt, StoragePause
+from experiments.keeping import CheckpointCap, Keep, SpaceWatch
+from experiments.live import LiveSearch
+from experiments.models import export_missing_models, lost_models
+from experiments.opening import lost_lines
+from experiments.options import RunOptions
+from experiments.paths import SearchPaths, StoragePaths
+from experiments.plan import Plan
+from experiments.progress import Outlook, Screen, build_screen
+from experiments.record import VERSION
+from experiments.searchers import build_searcher
+from experiments.state import OPEN, SearchState, TrialState
+from experiments.stoppers import SearchEnds
+from experiments.stopping.speeds import median_rates
+from experiments.summary import write_summary
+from experiments.tracking import TrackerProcess
+from satdet._storage import keep_trying
+from satdet.config import TrialConfig, unflatten
+from satdet.errors import SatdetError
+from search_spaces.declare import SpeedGuard
+
+if TYPE_CHECKING:
+    from experiments.schedulers.ray_scheduler import DecidingScheduler
+    from experiments.trainable import TrialOrder
+
+_PACKAGES = ("satdet", "ray", "optuna", "torch", "torchvision", "astropy", "albumentations", "torchmetrics", "mlflow",
+             "wandb", "numpy")  # fmt: skip
+_TRACKERS_SECONDS = 45.0
+"""How long ``--require-trackers`` waits for their first answers; opening a new SQLite database takes some seconds."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that a driver has at hand while trials run.
+
+    Attributes
+    ----------
+    live : LiveSearch
+        With the record open for writing.
+    plan : Plan
+    data : SearchData
+    options : RunOptions
+    storage : StoragePaths
+    search : SearchPaths
+    pause : StoragePause
+        Waits while the storage refuses; holds what asks the search to leave.
+    """
+
+    live: LiveSearch
+    plan: Plan
+    data: SearchData
+    options: RunOptions
+    storage: StoragePaths
+    search: SearchPaths
+    pause: StoragePause
+
+    def run(self, reopened: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Run what is left of the search, and return its summary.
+
+        Parameters
+        ----------
+        reopened : sequence of mapping
+            Ended trials that go on, as they are recorded.
+
+        Raises
+        ------
+        SatdetError
+            If the search broke off; what is recorded is kept.
+        """
+        for line in lost_lines(self.search, self.live.record):
+            sys.stderr.write(f"{line}\n")
+        self._note_beginning(reopened)
+        with self._interrupt.handled(), TrackerProcess(self.storage, self.search, self.options) as trackers:
+            screen = build_screen(self._outlook())
+            try:
+                if self.options.require_trackers:
+                    trackers.require(_TRACKERS_SECONDS)
+                if work_left(self.live.state, self.search, self.plan, self.options):
+                    self._run_trials(screen, trackers)
+                    export_missing_models(self.live.state, self.search)
+            except SatdetError:
+                raise
+            except Exception as error:
+                if self.live.record.lost is not None:  # Ray has made another error of it
+                    raise self.live.record.lost from None
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[-300:]
+                raise SatdetError(f"the search broke off ({reason}); what is recorded is kept, resume it") from error
+            finally:
+                screen.close()
+                if self.live.record.lost is None:
+                    self.live.note("session_end", status=self._status())
+                    self._summarise()
+            trackers.finish()
+        return self._summarise()
+
+    @property
+    def _interrupt(self) -> Interrupt:
+        return self.pause.interrupt
+
+    def _note_beginning(self, reopened: Sequence[Mapping[str, Any]]) -> None:
+        """Record the search, if this is its first session, then the session, and the trials that it has go on."""
+        live, options, experiment = self.live, self.options, self.plan.experiment
+        if not live.state.header:
+            live.note(
+                "search",
+                version=VERSION,
+                search_id=secrets.token_hex(8),
+                declaration=experiment.to_json(),
+                digest=experiment.digest(),
+                options=options.recorded(),
+                data=self.data.to_json(),
+                **({"checkpoint": file_identity(Path(options.checkpoint))} if options.checkpoint else {}),
+                environment=_environment(),
+            )
+        session = {"options": options.recorded(), "cpus": self.plan.resources.cpus, "dropped": live.record.dropped}
+        live.note("session", host=socket.gethostname(), process=os.getpid(), **session)
+        for change in reopened:
+            live.note("continued", **change)
+
+    def _run_trials(self, screen: Screen, trackers: TrackerProcess) -> None:
+        """Give the trials to Ray Tune and wait until all have ended, or somebody or the budget ends the search."""
+        from ray import tune
+
+        from experiments.measuring import EvaluationTrainable
+        from experiments.trainable import TrialTrainable
+        from experiments.tuning import RecordingCallback, SearchStopper
+
+        live, search = self.live, self.search
+        for line in self.plan.skipped_lines():
+            screen.say(line)
+        scheduler = self._scheduler()
+        ends = search_ends(self.plan, self.options, live.state)
+        space = SpaceWatch(search.root, screen.say)
+        cap = CheckpointCap(search, self.options.keep.total_bytes if self.options.keep else None, screen.say)
+        live.listen(screen.event)
+        live.listen(cap.event)
+
+        def tick() -> None:
+            space.look()
+            for line in trackers.news():
+                screen.say(line)
+            screen.tick(live.state)
+
+        # Not Tuner.fit: it would pickle searcher, scheduler and callbacks for a restore that the record makes needless.
+        # What Ray writes is never read back, so it has no place in the storage, which may be slow, shared or full.
+        with tempfile.TemporaryDirectory(prefix="satdet-ray-", ignore_cleanup_errors=True) as scratch:
+            tune.run(
+                TrialTrainable if self.plan.experiment.task == "train" else EvaluationTrainable,
+                name=search.name,
+                storage_path=scratch,
+                search_alg=self._trials(scheduler, screen),
+                scheduler=scheduler,
+                reuse_actors=True,
+                stop=SearchStopper(live, ends, self._interrupt),
+                callbacks=[RecordingCallback(live, scheduler, tick, self._interrupt.ask, screen.say)],
+                verbose=0,
+                raise_on_failed_trial=False,
+            )
+        reason = ends.reason(live.state)
+        if reason is not None and not self._interrupt.asked:
+            end = {"status": "stopped", "stop_reason": reason, "error": None, "by": "driver"}
+            for trial in live.state.open_trials():
+                live.note("ended", trial=trial.trial_id, end=end)
+
+    def _trials(self, scheduler: "DecidingScheduler", screen: Screen) -> Any:
+        """What hands out trials to Tune."""
+        from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+        from experiments.tuning import RecordedSearch
+
+        given = self.plan.resources
+        restored = lost_models(self.live.state, self.search)
+        for trial in restored:
+            screen.say(f"{trial.trial_id}: its model was lost with its process; trained again to epoch {trial.epochs}")
+        return RecordedSearch(
+            self.live,
+            build_searcher(self.plan.experiment),
+            scheduler,
+            self._order,
+            resources=PlacementGroupFactory([{"CPU": given.cpus, "GPU": given.gpus}]),
+            limit=self.plan.trials,
+            concurrency=given.concurrency,
+            interrupt=self._interrupt,
+            restored=restored,
+        )
+
+    def _scheduler(self) -> "DecidingScheduler":
+        """The scheduler and the stoppers, with all that they knew."""
+        from experiments.schedulers import build_scheduler
+        from experiments.schedulers.ray_scheduler import DecidingScheduler
+        from experiments.stopping import build_epoch_stoppers
+
+        experiment = self.plan.experiment
+        scheduler = DecidingScheduler(
+            lambda: build_scheduler(experiment.scheduler, experiment.objective.mode, self.plan.epochs),
+            build_epoch_stoppers(experiment.stoppers, experiment.objective),
+            experiment.objective.metric,
+            type(experiment.scheduler).__name__.lower(),
+        )
+        scheduler.replay(self.live.record.events)
+        return scheduler
+
+    def _order(self, trial: TrialState) -> "TrialOrder":
+        """What a worker is told of a trial."""
+        from experiments.evaluation import cells_of
+        from experiments.trainable import TrialOrder
+
+        experiment, options = self.plan.experiment, self.options
+        measured = experiment.task == "evaluate"
+        return TrialOrder(
+            trial_id=trial.trial_id,
+            config=trial.config,
+            seed=trial.seed,
+            directory=str(self.search.trial(trial.trial_id)),
+            store=str(self.data.store(unflatten(trial.config).tiles).path),
+            stoppers=[stopper.to_json() for stopper in experiment.stoppers],
+            threads=self.plan.resources.cpus,
+            speeds=self._speeds(),
+            after_epoch=trial.epochs,
+            weights_dir=options.weights_dir,
+            keep=(options.keep or Keep()).newest,
+            storage_patience=options.storage_patience,
+            continue_after=trial.continued_after,
+            until_epoch=None if trial.status in OPEN else trial.epochs,
+            checkpoint=options.checkpoint if measured else None,
+            shared=str(self.search.root / "evaluation"),
+            cells=cells_of(experiment) if measured else [],
+            pictured=trial.values in [dict(cell) for cell in experiment.pictures_of],
+        )
+
+    def _speeds(self) -> dict[str, list[float]]:
+        """Median speeds of finished trials, if a guard needs them."""
+        for stopper in self.plan.experiment.stoppers:
+            if isinstance(stopper, SpeedGuard) and stopper.of_median is not None:
+                speeds: dict[str, list[float]] = median_rates(self.live.state.trials.values(), stopper.min_finished)
+                return speeds
+        return {}
+
+    def _outlook(self) -> Outlook:
+        experiment = self.plan.experiment
+
+        def epochs(trial: TrialState) -> int:
+            config: TrialConfig = unflatten(trial.config)
+            return config.training.epochs if experiment.task == "train" else 1
+
+        return Outlook(experiment.name, self.plan.trials, self.plan.resources.concurrency, epochs)
+
+    def _status(self) -> str:
+        state = self.live.state
+        if state.open_trials() or self._interrupt.asked:
+            return "interrupted"
+        return "finished" if any(trial.status != "failed" for trial in state.trials.values()) else "failed"
+
+    def _summarise(self) -> dict[str, Any]:
+        return keep_trying(
+            lambda: write_summary(self.search, self.live.state),
+            self.search.summary,
+            seconds=self.options.storage_patience,
+            pause=self.pause,
+        )
+
+
+def work_left(state: SearchState, search: SearchPaths, plan: Plan, options: RunOptions) -> bool:
+    """Whether a trial is open, another may begin, or a model was lost; a driver may have died at the very end."""
+    if state.open_trials():
+        return True
+    more = len(state.trials) < plan.trials or bool(lost_models(state, search))
+    return more and search_ends(plan, options, state).reason(state) is None
+
+
+def search_ends(plan: Plan, options: RunOptions, state: SearchState) -> SearchEnds:
+    """What ends the search early; a target is none while a trial goes on that had ended: somebody wants more of it."""
+    ends = SearchEnds.of(plan.experiment, options.budget, plan.resources.gpus)
+    wanted = any(trial.continued_after is not None for trial in state.open_trials())
+    return replace(ends, target=None) if wanted else ends
+
+
+def file_identity(path: Path) -> dict[str, str]:
+    """Which file a search measures: its path and content."""
+    with path.open("rb") as file:
+        return {"path": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _environment() -> dict[str, str]:
+    """Versions that a result depends on."""
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
