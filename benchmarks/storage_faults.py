@@ -117,7 +117,8 @@ class Trouble:
             kill_marked(session.mark)
 
 
-_ABOUT = ("storage", "space", "only", "read-only", "Read-only", "Input/output")
+_ABOUT = ("the storage refuses", "free some space", "are free in", "Read-only file system", "Input/output error")
+"""What a search says about its storage, and says of nothing else."""
 
 
 def full_for_a_while(trouble: Trouble) -> None:

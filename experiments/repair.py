@@ -7,17 +7,17 @@ moves the damaged file aside, and says what is given up. Trials whose results we
 as far as their checkpoints do not have it already, and arrive at the same results.
 """
 
-import argparse
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 
+from experiments.commands import on_search
 from experiments.lock import sole_driver
-from experiments.paths import SearchPaths, storage_paths
+from experiments.paths import SearchPaths
 from experiments.record import read_record, whole_prefix
 from experiments.state import SearchState
 from experiments.summary import write_summary
-from satdet._cli import run_command
 from satdet.errors import StorageError
 
 
@@ -27,10 +27,8 @@ def repair(search: SearchPaths) -> str:
     Raises
     ------
     StorageError
-        If there is no record, or nothing whole in it to go on from.
+        If there is nothing whole in it to go on from.
     """
-    if not search.record.is_file():
-        raise StorageError(f"{search.root}: no search of that name here")
     content = search.record.read_bytes()
     events, length = whole_prefix(content, search.record)
     if events and length == len(content):
@@ -61,22 +59,14 @@ def _behind(rest: bytes) -> str:
     return f"about {lines} events" if lines != 1 else "one event"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.repair", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("search", metavar="SEARCH")
-    parser.add_argument("--storage", default="runs", help="folder of the searches (default: runs)")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    options = parser.parse_args(arguments)
 
-    def command() -> None:
-        search = storage_paths(options.storage).search(options.search)
-        if not search.record.is_file():
-            raise StorageError(f"{search.root}: no search of that name here")
+    def act(search: SearchPaths) -> str:
         with sole_driver(search.lock):
-            sys.stdout.write(repair(search) + "\n")
+            return repair(search)
 
-    return run_command(command, debug=options.debug)
+    return on_search("experiments.repair", __doc__ or "", act, arguments)
 
 
 if __name__ == "__main__":

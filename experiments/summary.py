@@ -3,17 +3,17 @@
 python -m experiments.summary SEARCH [--storage DIR]
 """
 
-import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-from experiments.paths import SearchPaths, storage_paths
+from experiments.commands import on_search
+from experiments.paths import SearchPaths
 from experiments.record import read_record
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import TrackerState, tracker_states
-from satdet._cli import run_command
 
 
 def summarise(search: SearchPaths, state: SearchState | None = None) -> dict[str, Any]:
@@ -93,19 +93,11 @@ def _trial(
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Make the summary of a search anew and print it; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.summary", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("search", metavar="SEARCH")
-    parser.add_argument("--storage", default="runs", help="folder of the searches (default: runs)")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    options = parser.parse_args(arguments)
-
-    def command() -> None:
-        summary = write_summary(storage_paths(options.storage).search(options.search))
-        sys.stdout.write(json.dumps(summary, indent=1) + "\n")
-
-    return run_command(command, debug=options.debug)
+    return on_search(
+        "experiments.summary", __doc__ or "", lambda search: json.dumps(write_summary(search), indent=1), arguments
+    )
 
 
 if __name__ == "__main__":

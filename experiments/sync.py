@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TextIO, cast
 
+from experiments.commands import no_search
 from experiments.paths import SearchPaths, StoragePaths, storage_paths
 from experiments.record import read_record
 from experiments.state import SearchState
@@ -27,7 +28,7 @@ from experiments.trackers import TRACKERS, TrackerSettings, TrackerState, tracke
 from experiments.trackers.base import WandbMode
 from experiments.trackers.outage import HIDDEN, masked, secrets_in
 from experiments.trackers.projection import Projection
-from satdet.errors import SatdetError, StorageError, UsageError
+from satdet.errors import SatdetError, StorageError
 
 _NICENESS = 5
 """Of a process beside a driver: what trains comes first, with three quarters of a core that both want."""
@@ -157,8 +158,7 @@ def _give_way(niceness: int) -> None:
 def _search(storage: StoragePaths, name: str) -> SearchPaths:
     search = storage.search(name)
     if not search.record.is_file():
-        known = ", ".join(storage.searches()) or "none"
-        raise UsageError(f"{search.root}: no search of that name here; searches in {storage.root}: {known}")
+        raise no_search(search)
     return search
 
 

@@ -24,14 +24,14 @@ def is_whole(folder: Path) -> bool:
 
     try:
         content = files[0].read_bytes()
-        kinds = [Record.FromString(payload).WhichOneof("record_type") for payload in _payloads(content)]
+        kinds = [Record.FromString(payload).WhichOneof("record_type") for payload in payloads(content)]
     except Exception:  # of the storage, of the format, or of the records in it
         return False
     return "run" in kinds and "exit" in kinds
 
 
-def _payloads(content: bytes) -> Iterator[bytes]:
-    """The records of a log.
+def payloads(content: bytes) -> Iterator[bytes]:
+    """The records of a file of W&B, each as the bytes of a protocol buffer.
 
     Raises
     ------
