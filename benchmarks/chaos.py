@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 seed = sum(each.search.kind == kind for each in searches) % _SEEDS
                 search = SmallSearch(kind, seed, options.trials, options.epochs)
                 if search not in twins:
-                    twins[search] = undisturbed(search, folder / "twin")
+                    twins[search] = undisturbed(search, folder / f"twin-{kind}-{seed}")
                 chance = chances(options.seed, kind, len(searches))
                 chaos = torment(search, twins[search], folder / f"{kind}-{len(searches)}", moments, chance)
                 searches.append(chaos)

@@ -11,6 +11,7 @@ from experiments.data import SearchData, check_batches, data_lines, prepare_data
 from experiments.interrupt import Interrupt, StoragePause, terminated_like_interrupted
 from experiments.live import LiveSearch
 from experiments.lock import in_turn, sole_driver
+from experiments.models import export_missing_models
 from experiments.opening import (
     archive,
     check_ends,
@@ -80,7 +81,8 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
             if earlier.status != "interrupted" and not reopen and not work_left(earlier, search, plan, options):
                 reason = ends.reason(earlier) or f"all {len(earlier.trials)} trials have ended"
                 sys.stderr.write(f"nothing is left to run: {reason.replace('_', ' ')}\n")
-                with TrackerProcess(storage, search, options) as trackers:  # they may have been killed with the driver
+                export_missing_models(earlier, search)  # it and the trackers may have been killed with the driver
+                with TrackerProcess(storage, search, options) as trackers:
                     trackers.finish()
                 return write_summary(search, earlier)
         if options.smoke and declared.smoke.stand_in_weights and options.weights_dir is None:

@@ -93,7 +93,7 @@ class Session:
                     trackers.require(_TRACKERS_SECONDS)
                 if work_left(self.live.state, self.search, self.plan, self.options):
                     self._run_trials(screen, trackers)
-                    export_missing_models(self.live.state, self.search)
+                export_missing_models(self.live.state, self.search)
             except SatdetError:
                 raise
             except Exception as error:

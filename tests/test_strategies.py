@@ -140,8 +140,10 @@ def test_a_model_lost_with_its_process_is_trained_again_and_nothing_else_happens
     more = [event["kind"] for event in read_record(brackets.search / "record.jsonl")[len(events) :]]
     assert more == ["session", "session_end"]
     assert brackets.summary()["trials"][int(stopped["id"][1:])] == {**stopped, "checkpoint": str(folder / files.MODEL)}
+    (folder / files.MODEL).unlink()
     again = brackets.run("--resume", "--wandb", "off")
     assert again.returncode == 0 and "nothing is left to run" in again.stderr
+    assert files.read(folder / files.MODEL)["epoch"] == 1
 
 
 @pytest.fixture(scope="module")

@@ -134,9 +134,10 @@ class MlflowTracker(Tracker):
             self._next_flush = time.monotonic() + _FLUSH_SECONDS
             self.pending = False
         for trial_id, trial in list(self._uploads.items()):
-            ready = (self.settings.search.trial(trial_id) / "model.pt").exists() or trial.status == "failed"
-            if final or ready or search.task != "train":
-                self._upload(trial)
+            model = self.settings.search.trial(trial_id) / "model.pt"
+            ready = search.task != "train" or trial.status == "failed" or not trial.epochs or model.exists()
+            if final or ready:
+                self._upload(trial, whole=ready)
         return not self._uploads
 
     def finish(self, search: SearchState) -> None:
@@ -326,7 +327,8 @@ class MlflowTracker(Tracker):
         location = (self.settings.storage.mlflow_artifacts / name).as_uri() if local else None
         return str(self._client.create_experiment(name, artifact_location=location))
 
-    def _upload(self, trial: TrialState) -> None:
+    def _upload(self, trial: TrialState, *, whole: bool) -> None:
+        """Send the files of an ended trial; unless it is `whole`, a resume will make more of them."""
         folder = self.settings.search.trial(trial.trial_id)
         run_id = self.state.run_ids[trial.trial_id]
         for file in (folder / name for name in _ARTIFACTS):
@@ -334,7 +336,7 @@ class MlflowTracker(Tracker):
                 with self._patience():
                     self._client.log_artifact(run_id, str(file))
                 self.state.sent(trial.trial_id, files=1)
-        if trial.ended_at is not None:
+        if trial.ended_at is not None and whole:
             self.state.complete[trial.trial_id] = trial.ended_at
         del self._uploads[trial.trial_id]
 
