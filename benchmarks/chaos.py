@@ -102,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--shared", action="store_true", help="note that the machine had other work meanwhile")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
+    if options.storage is not None:
+        options.storage.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=options.storage))
     searches: list[Chaos] = []
     twins: dict[SmallSearch, Twin] = {}

@@ -135,11 +135,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.node_chaos", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--losses", type=int, default=12)
     parser.add_argument("--what", nargs="+", choices=WHAT, default=list(WHAT), help="what is lost in turn")
-    parser.add_argument("--epochs", type=int, default=10, help="of each of the four trials")
+    parser.add_argument("--epochs", type=int, default=40, help="of each of the four trials")
     parser.add_argument("--storage", type=Path, help="folder for the searches, emptied (default: a temporary one)")
     parser.add_argument("--shared", action="store_true", help="note that the machine had other work meanwhile")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
+    if options.storage is not None:
+        options.storage.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="nodes-", dir=options.storage))
     try:
         losses, disturbed = lose(options.losses, options.what, options.epochs, folder / "disturbed")

@@ -133,6 +133,12 @@ def _trackers(result: Result) -> str:
     return "; ".join(parts)
 
 
+def _cost(result: Result) -> str:
+    driver = result["driver_ms_a_result"]["MLflow on SQLite and W&B offline"]
+    slower = ", ".join(f"{name}: {share:+.1%}" for name, share in result["slowdown"]["median_slowdown"].items())
+    return f"{driver['p95']:g} ms of the driver a result at p95 with both trackers on; slower than without ({slower})"
+
+
 def _seconds(spread: Mapping[str, float]) -> str:
     return f"{spread['p50']:.0f} s (p95 {spread['p95']:.0f} s, most {spread['max']:.0f} s)"
 
@@ -157,6 +163,7 @@ ROWS = (
     Row("a record damaged", "the newest whole state, or a refusal that names `repair`", "record_damage", _record),
     Row("files of a trial damaged", "the newest whole one, and that is recorded", "checkpoint_damage", _checkpoints),
     Row("MLflow behind a server that fails in every way", "sent later, each once", "tracker_faults", _trackers),
+    Row("MLflow away or slow while a search runs", "the search does not wait for it", "tracker_cost", _cost),
 )  # fmt: skip
 
 

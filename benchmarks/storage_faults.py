@@ -230,6 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--storage", type=Path, help="folder for the file systems (default: a temporary one)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
+    if options.storage is not None:
+        options.storage.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="faults-", dir=options.storage))
     found: list[Faulty] = []
     earlier = json.loads(options.out.read_text())["scenarios"] if options.out.exists() else {}
