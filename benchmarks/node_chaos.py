@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         losses, disturbed = lose(options.losses, options.what, options.epochs, folder / "disturbed")
         wanted = undisturbed(options.epochs, folder / "undisturbed")
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # a process may still be ending there
     differences = compare(disturbed, wanted)
     result: dict[str, Any] = {
         "command": "python -m benchmarks.node_chaos",
