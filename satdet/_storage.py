@@ -1,6 +1,7 @@
 """A storage that refuses for a while: which errors pass by themselves or by somebody's hand, and waiting for that."""
 
 import errno
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,15 @@ def advice(error: OSError) -> str:
     if error.errno in FULL:
         return "free some space and resume"
     return "make it writable and resume" if error.errno in READ_ONLY else "bring it back and resume"
+
+
+def sync(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def keep_trying(

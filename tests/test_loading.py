@@ -1,8 +1,10 @@
 """From the tile store to batches: normalisation, augmentation, order, determinism."""
 
+import os
 import subprocess
 import sys
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -377,3 +379,29 @@ def test_a_split_without_tiles_is_named(store):
         evaluation_loader(dataset(store, augment=False, split="test"), EvaluationConfig(split="test"))
     with pytest.raises(TileStoreError, match="no tile with an object"):
         training_loader(dataset(store, split="test", empty_tiles=False), TrainingConfig())
+
+
+# --- the store's files
+
+
+def test_a_store_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced, named = set(), []
+    fsync, rename = os.fsync, Path.rename
+
+    def watched_fsync(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def watched_rename(path, target):
+        named.append({name.name: name.stat().st_ino in synced for name in (path, *path.iterdir())})
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(Path, "rename", watched_rename)
+    with TileStoreWriter(tmp_path / "store", 8) as writer:
+        writer.add(np.zeros((8, 8)), np.empty((0, 4)), np.empty((0, 4)), frame=0, split="train", origin=(0, 0))
+        writer.finish({"config": {"size": 8}, "frames": [{"name": "frame"}], "counts": {}})
+    (files,) = named
+    assert {"manifest.json", "tiles.f16", "table.npy", "boxes.npy"} <= files.keys()
+    assert all(files.values()), files
+    assert tmp_path.stat().st_ino in synced

@@ -23,6 +23,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from satdet._storage import sync
 from satdet.data.tiling import tile_cards
 from satdet.errors import TileStoreError
 
@@ -231,8 +232,11 @@ class TileStoreWriter:
     ) -> None:
         self._tiles.close()
         if kind is None and (self._partial / "manifest.json").exists():
+            for path in (*self._partial.iterdir(), self._partial):
+                sync(path)  # a store that has its name is whole, after a power cut too
             shutil.rmtree(self.path, ignore_errors=True)
             self._partial.rename(self.path)
+            sync(self.path.parent)
         else:
             shutil.rmtree(self._partial, ignore_errors=True)
 

@@ -30,6 +30,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from satdet._storage import sync
 from satdet.errors import CheckpointError, StorageError
 from satdet.training.patience import ONCE, StoragePatience
 
@@ -303,11 +304,7 @@ def _partial(path: Path) -> Path:
 
 def _move(partial: Path, path: Path) -> None:
     partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def _discard(partial: Path) -> None:
