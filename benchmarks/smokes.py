@@ -22,7 +22,7 @@ import search_spaces
 from benchmarks.machine import machine, versions
 from experiments.options import RunOptions
 from experiments.plan import make_plan
-from experiments.ray_cluster import Capacity
+from experiments.resources import Capacity
 from experiments.wording import values_text
 
 RESULTS = Path("benchmarks/results/smokes.json")
@@ -102,7 +102,7 @@ def _run(name: str, storage: str) -> dict[str, Any]:
 
 def _cost(name: str) -> str:
     experiment = search_spaces.load(name)
-    plan = make_plan(experiment, RunOptions(experiment=name), Capacity(8, 1))
+    plan = make_plan(experiment, RunOptions(experiment=name), Capacity.of(8, 1))
     if experiment.task == "evaluate":
         return "one evaluation"
     seeds = f" ({experiment.seeds} seeds)" if experiment.seeds > 1 else ""

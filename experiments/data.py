@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.paths import StoragePaths
-from experiments.ray_cluster import machine
+from experiments.resources import machine
 from satdet._cli import progress_bar
 from satdet.config import ConfigError, TilesConfig, TrialConfig, digest
 from satdet.data.store import SPLITS, TileStore
@@ -82,18 +82,23 @@ def data_lines(data: SearchData) -> list[str]:
     return lines
 
 
-def check_batches(configs: Iterable[TrialConfig], data: SearchData) -> None:
-    """Refuse a batch that is larger than its epoch before anything starts.
+def check_batches(configs: Iterable[TrialConfig], data: SearchData, workers: int = 1) -> None:
+    """Refuse a batch that is larger than its epoch, or has no tile for a worker, before anything starts.
 
     Raises
     ------
     ConfigError
-        Naming the batch and the tiles there are.
+        Naming the batch and the tiles or workers there are.
     """
     for config in configs:
         training = config.training
         tiles = len(data.store(config.tiles).split("train", empty_tiles=training.empty_tiles))
         epoch = min(tiles, training.tiles_per_epoch or tiles)
+        if training.batch_size < workers:
+            raise ConfigError(
+                f"training.batch_size = {training.batch_size} cannot be divided between {workers} workers; it is the"
+                " whole batch's, whatever their number"
+            )
         if training.batch_size > epoch:
             raise ConfigError(
                 f"training.batch_size = {training.batch_size} is larger than an epoch of {epoch} tiles"

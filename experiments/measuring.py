@@ -1,6 +1,7 @@
 """One trial of an evaluation inside Ray; importing Ray here fixes its settings, so only a search that runs does it."""
 
 import json
+import traceback
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from ray import tune
 
 from experiments.evaluation import PATHS
-from experiments.trainable import TrialOrder, failure
+from experiments.trial_run import TrialOrder, failure, keep_traceback
 from satdet.config import unflatten
 
 _SHARED = "evaluation.json"
@@ -31,7 +32,9 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
             metrics = self._metrics()
             metrics["seconds"] = perf_counter() - started
         except Exception as error:
-            return failure(self._order, error, epoch=0, metrics=None)
+            result = failure(self._order, error, epoch=0, metrics=None)
+            keep_traceback(self._order, result, "".join(traceback.format_exception(error)))
+            return result
         return {"epoch": 1, **metrics, "stop_reason": "completed", "done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.keeping import Keep, parse_keep
+from experiments.resources import Capacity, parse_nodes
 from experiments.stoppers import Budget, parse_budget
 from satdet._storage import PATIENCE_SECONDS
 from satdet.config import ConfigError, parse_value, unknown_name
@@ -40,6 +41,7 @@ class RunOptions:
     gpus_per_trial: float | None = None
     cpus_per_trial: int | None = None
     address: str | None = None
+    nodes: Capacity | None = None
     weights_dir: str | None = None
     checkpoint: str | None = None
     best_of: str | None = None
@@ -63,12 +65,15 @@ class RunOptions:
         strategy = {"searcher": self.searcher, "scheduler": self.scheduler}
         kept: dict[str, Any] = {"keep": asdict(self.keep) if self.keep else None, "concurrency": self.concurrency}
         kept |= {"cpus_per_trial": self.cpus_per_trial, "gpus_per_trial": self.gpus_per_trial}
+        kept |= {"workers_per_trial": self.workers_per_trial}
         return searched | strategy | kept | {"trials": self.trials, "budget": budget, "checkpoint": self.checkpoint}
 
     def resumed(self, recorded: Mapping[str, Any]) -> "RunOptions":
         """These options, with what was not said taken from those `recorded` by the sessions before."""
         said = self.recorded()
         taken = {name: value for name, value in recorded.items() if said[name] is None}
+        if self.workers_per_trial is not None:  # what a trial had in all was meant for another number of them
+            taken = {name: value for name, value in taken.items() if name not in ("cpus_per_trial", "gpus_per_trial")}
         if self.best_of is not None:
             taken.pop("checkpoint", None)
         if taken.get("budget"):
@@ -134,10 +139,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--trials", type=int, metavar="N", help="at most N trials of a grid; as many of a sampled space")
     add("--budget", metavar="12h|40gpuh|500epochs", help="end the search cleanly when this is spent")
     add("--concurrency", type=int, metavar="N", help="at most N trials at a time")
-    add("--workers-per-trial", type=int, metavar="N", help="processes that train one trial")
-    add("--gpus-per-trial", type=float, metavar="X", help="GPUs of a trial, a fraction shares one")
+    add("--workers-per-trial", type=int, metavar="N", help="processes that train one trial; the batch is divided")
+    add("--gpus-per-trial", type=float, metavar="X", help="GPUs of a trial; several are as many workers, 0.5 is shared")
     add("--cpus-per-trial", type=int, metavar="N", help="CPUs, and so threads, of a trial")
     add("--address", metavar="ADDR", default=os.environ.get("RAY_ADDRESS"), help="a Ray cluster (default: a local one)")
+    add("--nodes", metavar="4x16cpu1gpu", help="what a cluster that starts nodes on demand may come to")
     add("--weights-dir", metavar="DIR", help="folder with pretrained weights, for sites without a network")
     measured = parser.add_mutually_exclusive_group()
     measured.add_argument("--checkpoint", metavar="FILE", help="the model that an evaluation measures")
@@ -198,10 +204,8 @@ def options_of(parsed: argparse.Namespace) -> RunOptions:
             raise UsageError(f"--{flag.replace('_', '-')} {value} is not positive")
     if parsed.gpus_per_trial is not None and parsed.gpus_per_trial < 0:
         raise UsageError(f"--gpus-per-trial {parsed.gpus_per_trial} is negative")
-    if parsed.workers_per_trial not in (None, 1):
-        raise UsageError(
-            f"--workers-per-trial {parsed.workers_per_trial}: a trial trains in one process in this version"
-        )
+    if parsed.nodes is not None and parsed.address is None:
+        raise UsageError(f"--nodes {parsed.nodes}: of which cluster? name it with --address")
     if parsed.storage_patience < 0:
         raise UsageError(f"--storage-patience {parsed.storage_patience:g} is negative")
     if parsed.continued and parsed.fresh:
@@ -212,6 +216,7 @@ def options_of(parsed: argparse.Namespace) -> RunOptions:
         "values": parse_assignments(parsed.set),
         "budget": parse_budget(parsed.budget) if parsed.budget else None,
         "keep": parse_keep(parsed.keep) if parsed.keep is not None else None,
+        "nodes": parse_nodes(parsed.nodes) if parsed.nodes is not None else None,
         "continued": tuple(parsed.continued),
         "more_epochs": _more_epochs(parsed.epochs) if parsed.epochs is not None else None,
         "resume": parsed.resume or bool(parsed.continued),

@@ -11,7 +11,7 @@ from experiments.data import survey_path
 from experiments.options import RunOptions
 from experiments.paths import StoragePaths
 from experiments.progress import clock
-from experiments.ray_cluster import Capacity, TrialResources, divide, machine
+from experiments.resources import Capacity, TrialResources, divide, machine
 from experiments.searchers import Suggestion, build_searcher
 from experiments.wording import setting_text, space_lines, values_text
 from satdet.config import ConfigError, TrialConfig, with_values
@@ -43,6 +43,7 @@ class Plan:
     foreseen: tuple[Suggestion, ...]
     """Trials that no result can change, in order."""
     trials: int
+    capacity: Capacity
     resources: TrialResources
     configs: tuple[TrialConfig, ...]
     """A configuration for every combination of what the data, the weights and the cost depend on."""
@@ -92,11 +93,13 @@ def make_plan(experiment: Experiment, options: RunOptions, capacity: Capacity) -
         concurrency=options.concurrency,
         cpus=options.cpus_per_trial,
         gpus=options.gpus_per_trial,
+        workers=options.workers_per_trial if experiment.task == "train" else 1,
     )
     return Plan(
         experiment,
         typing.cast(tuple[Suggestion, ...], foreseen),
         trials,
+        capacity,
         resources,
         possible_configs(experiment),
         skipped,
@@ -153,7 +156,7 @@ def _with_few_values(domains: Mapping[str, Domain], paths: Container[str]) -> di
 
 def print_plan(declaration: Declaration, experiment: Experiment, options: RunOptions, storage: StoragePaths) -> None:
     """Write the plan to standard output."""
-    plan = make_plan(experiment, options, machine())
+    plan = make_plan(experiment, options, options.nodes or machine())
     lines = [f"{experiment.name}: {experiment.question}"]
     lines += [f"warning: {warning}" for warning in declaration.warnings]
     lines += [f"  {line}" for line in space_lines(experiment.space)]
@@ -171,7 +174,8 @@ def print_plan(declaration: Declaration, experiment: Experiment, options: RunOpt
         f"at most {plan.epochs} epochs each" if experiment.task == "train" else "one evaluation each, one pass for all"
     )
     lines.append(f"trials      {plan.trials}, {given.concurrency} at a time, {what}")
-    lines.append(f"resources   {given.cpus} CPUs and {given.gpus:g} GPUs a trial on this machine; 1 worker a trial")
+    where = "the nodes said" if options.nodes else "this machine"
+    lines.append(f"resources   {given} on {where}")
     lines.append(f"objective   {', '.join(f'{each.metric} ({each.mode})' for each in experiment.objectives)}")
     lines.append(f"searcher    {setting_text(experiment.searcher)}")
     lines.append(f"scheduler   {setting_text(experiment.scheduler)}")
@@ -200,7 +204,7 @@ def _cost(plan: Plan, options: RunOptions) -> str:
         return "depends on the frames; known once they are prepared"
     seconds = [_trial_seconds(config, count) for config, count in zip(configs, tiles, strict=True)]
     whole = plan.trials * sum(seconds) / len(seconds)
-    at_a_time = plan.resources.concurrency * plan.resources.cpus
+    at_a_time = plan.resources.concurrency * plan.resources.trial_cpus
     return (
         f"about {clock(whole / at_a_time)} of training on {at_a_time} CPUs, if every trial runs all its epochs"
         f" ({whole / 3600:.1f} CPU hours)"

@@ -7,11 +7,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.resources import Capacity, Node, machine
 from satdet.errors import UsageError
-from search_spaces.declare import Resources
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -28,23 +27,6 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What a cluster, or this machine, has."""
-
-    cpus: int
-    gpus: float
-
-
-@dataclass(frozen=True)
-class TrialResources:
-    """What each trial gets, and how many run at a time."""
-
-    cpus: int
-    gpus: float
-    concurrency: int
 
 
 @contextmanager
@@ -82,40 +64,26 @@ def ray_cluster(address: str | None, token_file: Path) -> Iterator[Capacity]:
         )
         raise UsageError(f"{what} ({reason})") from error
     try:
-        total = ray.cluster_resources()
-        yield Capacity(int(total.get("CPU", 0)), float(total.get("GPU", 0)))
+        yield _capacity()
     finally:
         ray.shutdown()
 
 
-def machine() -> Capacity:
-    """What this machine has, without asking Ray: the CPUs this process may use, and NVIDIA devices."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    gpus = min(devices, len([device for device in visible.split(",") if device])) if visible is not None else devices
-    return Capacity(len(os.sched_getaffinity(0)), float(gpus))
+def free_room() -> str:
+    """What no trial has of the cluster now, in words."""
+    import ray
+
+    free = ray.available_resources()
+    return str(Node(int(free.get("CPU", 0)), float(free.get("GPU", 0))))
 
 
-def divide(
-    capacity: Capacity, wanted: Resources, trials: int, *, concurrency: int | None, cpus: int | None, gpus: float | None
-) -> TrialResources:
-    """Divide a cluster between trials: with GPUs as many as these hold, else as many as there are CPUs or trials.
+def _capacity() -> Capacity:
+    """The nodes of the cluster that is connected."""
+    import ray
 
-    Raises
-    ------
-    UsageError
-        If not even one trial could ever be placed.
-    """
-    if gpus is None:
-        gpus = wanted.gpus_per_worker if capacity.gpus else 0.0
-    cpus = cpus or wanted.cpus_per_worker
-    if gpus > capacity.gpus or (cpus or 1) > capacity.cpus:
-        there = f"{capacity.cpus} CPUs and {capacity.gpus:g} GPUs"
-        raise UsageError(f"a trial asks for {cpus or 1} CPUs and {gpus:g} GPUs; there are {there}")
-    by_device = int(capacity.gpus / gpus) if gpus else capacity.cpus
-    by_cpu = capacity.cpus // cpus if cpus else capacity.cpus
-    most = max(1, min(by_device, by_cpu, trials, concurrency or trials))
-    return TrialResources(cpus or max(1, capacity.cpus // most), gpus, most)
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [Node(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in alive]
+    return Capacity(tuple(node for node in nodes if node.cpus))
 
 
 def _token(path: Path) -> Path:

@@ -24,8 +24,9 @@ from experiments.opening import (
 from experiments.options import RunOptions
 from experiments.paths import StoragePaths, storage_paths
 from experiments.plan import Plan, make_plan
-from experiments.ray_cluster import Capacity, machine, ray_cluster, ray_logs_to
+from experiments.ray_cluster import ray_cluster, ray_logs_to
 from experiments.record import Record
+from experiments.resources import UNKNOWN, Capacity, machine
 from experiments.session import Session, file_identity, search_ends, work_left
 from experiments.state import SearchState
 from experiments.summary import write_summary
@@ -73,7 +74,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         if options.resume:
             check_unchanged(earlier, experiment)
         reopen = reopened(search, earlier, options) if options.continued else []
-        capacity = machine() if options.address is None else Capacity(1 << 20, 1 << 20)
+        capacity = options.nodes or (machine() if options.address is None else UNKNOWN)
         plan = make_plan(experiment, _with_threads(options, earlier, capacity), capacity)
         if options.resume:
             ends = search_ends(plan, options, earlier)
@@ -92,7 +93,8 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         if options.resume and data.to_json()["digest"] != earlier.header["data"]["digest"]:
             raise DataError(f"the frames in {data.source} are not those that the search began with; begin with --fresh")
         sys.stderr.write(f"{'connecting to' if options.address else 'starting'} Ray\n")
-        with ray_cluster(options.address, storage.ray_token) as capacity:
+        with ray_cluster(options.address, storage.ray_token) as found:
+            capacity = options.nodes or found
             plan = make_plan(experiment, _with_threads(options, earlier, capacity, say=True), capacity)
             if options.fresh and search.root.exists():
                 archive(storage, search, earlier)
@@ -114,7 +116,7 @@ def _prepare(storage: StoragePaths, plan: Plan, options: RunOptions) -> SearchDa
     with in_turn(storage.data / ".lock"):
         data = prepare_data(storage, configs, plan.experiment.survey, data=options.data, labels=options.labels)
     sys.stderr.write("\n".join(data_lines(data)) + "\n")
-    check_batches(configs, data)
+    check_batches(configs, data, plan.resources.workers)
     if any(config.detector.weights != "none" for config in configs):
         from satdet.detector import find_weights
 
@@ -127,8 +129,9 @@ def _with_threads(options: RunOptions, earlier: SearchState, capacity: Capacity,
     """With as many CPUs a trial as it had before, where there are so many and nothing else is said."""
     if options.cpus_per_trial is not None or earlier.cpus is None or not options.resume:
         return options
-    if earlier.cpus <= capacity.cpus:
-        return replace(options, cpus_per_trial=earlier.cpus)
+    workers = options.workers_per_trial or 1
+    if capacity.holds(earlier.cpus, 0.0) >= workers:
+        return replace(options, cpus_per_trial=earlier.cpus * workers)
     if say:
         sys.stderr.write(
             f"trials had {earlier.cpus} CPUs before, here there are {capacity.cpus};"

@@ -9,10 +9,12 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.busy import BusyWatch
 from experiments.data import SearchData
 from experiments.interrupt import Interrupt, StoragePause
 from experiments.keeping import CheckpointCap, Keep, SpaceWatch
@@ -23,7 +25,9 @@ from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths
 from experiments.plan import Plan
 from experiments.progress import Outlook, Screen, build_screen
+from experiments.ray_cluster import free_room
 from experiments.record import VERSION
+from experiments.resources import TrialResources, grown
 from experiments.searchers import build_searcher
 from experiments.state import OPEN, SearchState, TrialState
 from experiments.stoppers import SearchEnds
@@ -37,7 +41,7 @@ from search_spaces.declare import SpeedGuard
 
 if TYPE_CHECKING:
     from experiments.schedulers.ray_scheduler import DecidingScheduler
-    from experiments.trainable import TrialOrder
+    from experiments.trial_run import TrialOrder
 
 _PACKAGES = ("satdet", "ray", "optuna", "torch", "torchvision", "astropy", "albumentations", "torchmetrics", "mlflow",
              "wandb", "numpy")  # fmt: skip
@@ -128,7 +132,9 @@ class Session:
                 **({"checkpoint": file_identity(Path(options.checkpoint))} if options.checkpoint else {}),
                 environment=_environment(),
             )
-        session = {"options": options.recorded(), "cpus": self.plan.resources.cpus, "dropped": live.record.dropped}
+        given = self.plan.resources
+        session = {"options": options.recorded(), "cpus": given.cpus, "workers": given.workers}
+        session |= {"dropped": live.record.dropped}
         live.note("session", host=socket.gethostname(), process=os.getpid(), **session)
         for change in reopened:
             live.note("continued", **change)
@@ -148,11 +154,14 @@ class Session:
         ends = search_ends(self.plan, self.options, live.state)
         space = SpaceWatch(search.root, screen.say)
         cap = CheckpointCap(search, self.options.keep.total_bytes if self.options.keep else None, screen.say)
+        busy = BusyWatch(self.plan.resources, free_room, screen.say)
         live.listen(screen.event)
         live.listen(cap.event)
+        live.listen(busy.event)
 
         def tick() -> None:
             space.look()
+            busy.look(live.state)
             for line in trackers.news():
                 screen.say(line)
             screen.tick(live.state)
@@ -180,11 +189,9 @@ class Session:
 
     def _trials(self, scheduler: "DecidingScheduler", screen: Screen) -> Any:
         """What hands out trials to Tune."""
-        from ray.tune.execution.placement_groups import PlacementGroupFactory
-
         from experiments.tuning import RecordedSearch
 
-        given = self.plan.resources
+        given, wanted = self.plan.resources, self.plan.experiment.resources
         restored = lost_models(self.live.state, self.search)
         for trial in restored:
             screen.say(f"{trial.trial_id}: its model was lost with its process; trained again to epoch {trial.epochs}")
@@ -193,7 +200,8 @@ class Session:
             build_searcher(self.plan.experiment),
             scheduler,
             self._order,
-            resources=PlacementGroupFactory([{"CPU": given.cpus, "GPU": given.gpus}]),
+            resources=given,
+            grow=partial(grown, given, self.plan.capacity) if wanted.grow else None,
             limit=self.plan.trials,
             concurrency=given.concurrency,
             interrupt=self._interrupt,
@@ -216,10 +224,10 @@ class Session:
         scheduler.replay(self.live.record.events)
         return scheduler
 
-    def _order(self, trial: TrialState) -> "TrialOrder":
+    def _order(self, trial: TrialState, given: TrialResources) -> "TrialOrder":
         """What a worker is told of a trial."""
         from experiments.evaluation import cells_of
-        from experiments.trainable import TrialOrder
+        from experiments.trial_run import TrialOrder
 
         experiment, options = self.plan.experiment, self.options
         measured = experiment.task == "evaluate"
@@ -230,7 +238,9 @@ class Session:
             directory=str(self.search.trial(trial.trial_id)),
             store=str(self.data.store(unflatten(trial.config).tiles).path),
             stoppers=[stopper.to_json() for stopper in experiment.stoppers],
-            threads=self.plan.resources.cpus,
+            threads=given.cpus,
+            gpus=given.gpus,
+            workers=given.workers,
             speeds=self._speeds(),
             after_epoch=trial.epochs,
             weights_dir=options.weights_dir,
@@ -286,7 +296,7 @@ def work_left(state: SearchState, search: SearchPaths, plan: Plan, options: RunO
 
 def search_ends(plan: Plan, options: RunOptions, state: SearchState) -> SearchEnds:
     """What ends the search early; a target is none while a trial goes on that had ended: somebody wants more of it."""
-    ends = SearchEnds.of(plan.experiment, options.budget, plan.resources.gpus)
+    ends = SearchEnds.of(plan.experiment, options.budget)
     wanted = any(trial.continued_after is not None for trial in state.open_trials())
     return replace(ends, target=None) if wanted else ends
 

@@ -37,6 +37,12 @@ class TrialState:
     """Why it was stopped, in one sentence."""
     hardware: str | None = None
     """What the last epoch ran on."""
+    workers: int = 1
+    """Processes that have trained it since it was last begun."""
+    gpus: float = 0.0
+    """GPUs that all of them together were given."""
+    gpu_seconds: float = 0.0
+    """GPUs times seconds spent in epochs, over all attempts."""
     ended_at: float | None = None
     continued_after: int | None = None
     """The epochs it had when somebody had it go on after its end: from there on only it decides when it ends."""
@@ -163,6 +169,7 @@ class SearchState:
         trial = self.trials[event["trial"]]
         trial.status = "running"
         trial.attempts += 1
+        trial.workers, trial.gpus = event.get("workers", 1), event.get("gpus", 0.0)
 
     def _on_retried(self, event: Event) -> None:
         self.trials[event["trial"]].losses.append(event["error"])
@@ -170,6 +177,7 @@ class SearchState:
     def _on_result(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
         trial.results.append((event["epoch"], event["time"], event["metrics"]))
+        trial.gpu_seconds += trial.gpus * event["metrics"]["seconds"]
         trial.hardware = event.get("hardware", trial.hardware)
         self._decided(trial, event)
         self._on_ended(event)

@@ -24,12 +24,11 @@ class Budget:
     gpu_seconds: float | None = None
     epochs: float | None = None
 
-    def reached(self, state: "SearchState", gpus_per_trial: float) -> bool:
+    def reached(self, state: "SearchState") -> bool:
         """Whether the search has spent what it was given."""
-        trial_seconds = sum(trial.seconds for trial in state.trials.values())
         spent = (
             (self.seconds, state.seconds),
-            (self.gpu_seconds, trial_seconds * gpus_per_trial),
+            (self.gpu_seconds, sum(trial.gpu_seconds for trial in state.trials.values())),
             (self.epochs, sum(trial.epochs for trial in state.trials.values())),
         )
         return any(cap is not None and used >= cap for cap, used in spent)
@@ -57,17 +56,16 @@ class SearchEnds:
     """What ends a whole search early: a budget, or a target that a trial has reached."""
 
     budget: Budget | None
-    gpus_per_trial: float
     target: float | None = None
 
     @classmethod
-    def of(cls, experiment: Experiment, budget: Budget | None, gpus_per_trial: float) -> "SearchEnds":
+    def of(cls, experiment: Experiment, budget: Budget | None) -> "SearchEnds":
         """The declared ends; a `budget` of the command line takes the place of a declared one."""
         for stopper in experiment.stoppers:
             if isinstance(stopper, BudgetCap) and budget is None:
                 budget = Budget(stopper.seconds, stopper.gpu_seconds, stopper.epochs)
         targets = [each.value for each in experiment.stoppers if isinstance(each, Target) and each.ends_search]
-        return cls(budget, gpus_per_trial, targets[0] if targets else None)
+        return cls(budget, targets[0] if targets else None)
 
     def reason(self, state: "SearchState") -> str | None:
         """Why the search should end now: ``budget``, ``target_reached``, or None."""
@@ -75,7 +73,7 @@ class SearchEnds:
             best = ranking[0].best(state.metric, state.mode)[state.metric]
             if best >= self.target if state.mode == "max" else best <= self.target:
                 return "target_reached"
-        if self.budget is not None and self.budget.reached(state, self.gpus_per_trial):
+        if self.budget is not None and self.budget.reached(state):
             return "budget"
         return None
 

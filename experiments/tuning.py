@@ -10,12 +10,13 @@ from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm
 
 from experiments.live import LiveSearch
-from experiments.schedulers.ray_scheduler import STORAGE_LOST, DecidingScheduler, leg_id, own_id
+from experiments.resources import TrialResources
+from experiments.schedulers.ray_scheduler import DecidingScheduler, leg_id, own_id
 from experiments.searchers import Searcher
 from experiments.searchers.history import observations
 from experiments.state import OPEN, TrialState
 from experiments.stoppers import SearchEnds
-from experiments.trainable import TrialOrder
+from experiments.trial_run import STORAGE_LOST, TrialOrder
 from search_spaces.declare import reported_metrics
 
 MAX_RETRIES = 3
@@ -35,9 +36,11 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
     scheduler : DecidingScheduler
         Knows which paused trials go on.
     order : callable
-        From a trial's state to what the worker is told.
-    resources : PlacementGroupFactory
+        From a trial's state and what it is given to what the worker is told.
+    resources : TrialResources
         What each trial is given.
+    grow : callable, optional
+        From the number of trials that are left at a time, and the most workers, to what a trial is given then.
     limit : int
         The most trials of the search.
     concurrency : int
@@ -53,9 +56,10 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         live: LiveSearch,
         searcher: Searcher,
         scheduler: DecidingScheduler,
-        order: Callable[[TrialState], TrialOrder],
+        order: Callable[[TrialState, TrialResources], TrialOrder],
         *,
-        resources: PlacementGroupFactory,
+        resources: TrialResources,
+        grow: Callable[[int, int], TrialResources] | None = None,
         limit: int,
         concurrency: int,
         interrupt: "AsksToLeave",
@@ -67,6 +71,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         self._objectives = searcher.experiment.objectives
         self._order = order
         self._resources = resources
+        self._grow = grow
         self._limit = limit
         self._concurrency = concurrency
         self._interrupt = interrupt
@@ -101,12 +106,13 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
             return None
         self._running.add(state.trial_id)
         self._legs[state.trial_id] = leg = self._legs.get(state.trial_id, 0) + 1
+        given = self._given(state)
         return Trial(
             self._spec["run"],
             trial_id=leg_id(state.trial_id, leg),
-            config={"trial": self._order(state).to_json()},
+            config={"trial": self._order(state, given).to_json()},
             storage=self._spec["storage"],
-            placement_group_factory=self._resources,
+            placement_group_factory=PlacementGroupFactory(given.bundles()),
             max_failures=MAX_RETRIES,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         )
@@ -140,6 +146,14 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
             self._release(no_more=True)
             return self._waiting.pop(0) if self._waiting else None
         return suggested
+
+    def _given(self, state: TrialState) -> TrialResources:
+        """What a trial that begins is given."""
+        to_come = max(0, self._limit - len(self._live.state.trials))
+        left = min(self._concurrency, len(self._running) + len(self._waiting) + to_come)
+        if self._grow is None or left >= self._concurrency:
+            return self._resources
+        return self._grow(left, int(state.config["training.batch_size"]))
 
     def _paused(self) -> bool:
         return any(trial.status == "paused" for trial in self._live.state.trials.values())
@@ -225,7 +239,9 @@ class RecordingCallback(tune.Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: Sequence[Trial], trial: Trial, **info: Any) -> None:
         """A trial begins, or begins again after a fault."""
         if not self._has_ended(trial):
-            self._live.note("started", trial=own_id(trial.trial_id))
+            order = trial.config["trial"]
+            given = {"workers": order["workers"], "gpus": order["gpus"] * order["workers"]}
+            self._live.note("started", trial=own_id(trial.trial_id), **given)
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[Trial], trial: Trial, result: dict[str, Any], **info: Any

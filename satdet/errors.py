@@ -13,7 +13,8 @@
     │   └── TileStoreError         4   a tile store
     └── TrainingError              3   a trial that cannot go on
         ├── NonFiniteLossError     3   a loss that is NaN or infinite
-        └── CheckpointError        3   a checkpoint that is damaged or does not fit
+        ├── CheckpointError        3   a checkpoint that is damaged or does not fit
+        └── LostWorkerError        3   a process that trained with others and is gone; another attempt may do
 
 A command line shows the message as one line and leaves with ``exit_status``; ``--debug`` shows the traceback.
 """
@@ -79,6 +80,10 @@ class TrainingError(SatdetError):
 
 class NonFiniteLossError(TrainingError):
     """A loss that is NaN or infinite."""
+
+
+class LostWorkerError(TrainingError):
+    """One of the processes that train a trial together is gone; unlike the others, another attempt may do."""
 
 
 class CheckpointError(TrainingError):

@@ -33,7 +33,7 @@ def suggest(record: Record, number: int, backbone: str = "resnet18", seed: int =
     """A trial that has started."""
     trial = f"t{number:04d}"
     record.append("suggested", trial=trial, values={"detector.backbone": backbone}, seed=seed)
-    record.append("started", trial=trial)
+    record.append("started", trial=trial, workers=2, gpus=2.0)
     return trial
 
 

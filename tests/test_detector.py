@@ -243,9 +243,9 @@ def test_ignored_regions_take_background_out_of_both_losses_but_keep_objects(mon
     detector = _small()
     seen: list[list[Tensor]] = []
 
-    def record(sampler: Callable[[list[Tensor]], Any], labels: list[Tensor]) -> Any:
+    def record(sampler: Callable[..., Any], labels: list[Tensor], targets: list[dict[str, Tensor]]) -> Any:
         seen.append(labels)
-        return sampler(labels)
+        return sampler(labels, targets)
 
     for part in (detector.rpn, detector.roi_heads):
         monkeypatch.setattr(part, "fg_bg_sampler", functools.partial(record, part.fg_bg_sampler))

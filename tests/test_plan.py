@@ -10,7 +10,7 @@ import torch
 import search_spaces
 from experiments.options import RunOptions
 from experiments.plan import make_plan, possible_configs
-from experiments.ray_cluster import Capacity
+from experiments.resources import Capacity
 from experiments.run import main
 from experiments.weights import stand_in_weights
 from experiments.wording import domain_text
@@ -44,7 +44,7 @@ from search_spaces.declare import (
 )
 from search_spaces.declare.domains import DOMAINS
 
-MACHINE = Capacity(2, 0)
+MACHINE = Capacity.of(2)
 EXAMPLES = [
     (Constant(4), "4"),
     (Choice(1e-4, None, True), "one of 0.0001, none, True"),

@@ -57,7 +57,7 @@ def only_error(err: str) -> str:
         (["backbone_ablation", "--set", "training.batch_size=many"], "not of type int"),
         (["backbone_ablation", "--set", "detector.backbone=resnet18"], "is searched by backbone_ablation"),
         (["backbone_ablation", "--seeds", "0"], "--seeds 0 is not positive"),
-        (["backbone_ablation", "--workers-per-trial", "2"], "one process"),
+        (["backbone_ablation", "--nodes", "4x16cpu1gpu"], "of which cluster?"),
         (["backbone_ablation", "--keep", "2GB,3"], "--keep '2GB,3' is not like 3"),
         (["backbone_ablation", "--keep", "0"], "is not like 3"),
         (["backbone_ablation", "--keep", ""], "is not like 3"),

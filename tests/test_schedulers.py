@@ -10,11 +10,12 @@ import pytest
 from experiments.interrupt import Interrupt
 from experiments.live import LiveSearch
 from experiments.record import Record, read_record
+from experiments.resources import TrialResources
 from experiments.schedulers import build_scheduler
 from experiments.schedulers.ray_scheduler import DecidingScheduler, own_id
 from experiments.searchers import build_searcher
 from experiments.stopping import build_epoch_stoppers
-from experiments.trainable import TrialOrder
+from experiments.trial_run import TrialOrder
 from experiments.tuning import RecordedSearch, RecordingCallback
 from satdet.config import metric_names, unflatten
 from search_spaces.declare import (
@@ -137,7 +138,7 @@ class Session:
             searcher,
             self.scheduler,
             self.order,
-            resources=None,
+            resources=TrialResources(cpus=1, gpus=0, concurrency=CONCURRENCY),
             limit=searcher.total + more,
             concurrency=CONCURRENCY,
             interrupt=Interrupt(),
@@ -147,7 +148,7 @@ class Session:
             self.live, self.scheduler, lambda: None, lambda reason: None, lambda text: None
         )
 
-    def order(self, trial):
+    def order(self, trial, given):
         return TrialOrder(
             trial_id=trial.trial_id, config=trial.config, seed=trial.seed, directory="d", store="s", stoppers=[],
             threads=1, after_epoch=trial.epochs,

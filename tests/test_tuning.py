@@ -13,17 +13,19 @@ from experiments.interrupt import Interrupt
 from experiments.live import LiveSearch
 from experiments.progress import Outlook, PlainScreen
 from experiments.record import Record, read_record
+from experiments.resources import Capacity, TrialResources, grown
 from experiments.schedulers import build_scheduler
 from experiments.schedulers.ray_scheduler import DecidingScheduler
 from experiments.searchers import build_searcher
 from experiments.stoppers import Budget, SearchEnds
-from experiments.trainable import TrialOrder
+from experiments.trial_run import TrialOrder
 from experiments.tuning import RecordedSearch, RecordingCallback, SearchStopper
 from satdet.config import metric_names
 from search_spaces.declare import BudgetCap, Choice, Forbid, SearchSpace, Target
 from tests.searches import BY_ASHA, COMPLETED, begin, report, suggest
 
 EXPERIMENT = search_spaces.load("backbone_ablation")
+GIVEN = TrialResources(cpus=1, gpus=0, concurrency=2)
 
 
 @dataclass
@@ -48,21 +50,29 @@ def deciding(settings=EXPERIMENT.scheduler):
     return DecidingScheduler(lambda: build_scheduler(settings, "max", 60), (), "map_50", "asha")
 
 
-def searching(live, monkeypatch, limit=12, concurrency=2):
+def searching(live, monkeypatch, limit=12, concurrency=2, grow=None):
     monkeypatch.setattr(
         "experiments.tuning.Trial",
         lambda run, *, trial_id, config, **rest: FakeTrial(run, trial_id, config, rest=rest),
     )
 
-    def order(trial):
+    def order(trial, given):
         return TrialOrder(
             trial_id=trial.trial_id, config=trial.config, seed=trial.seed, directory="d", store="s", stoppers=[],
-            threads=1, after_epoch=trial.epochs,
+            threads=given.cpus, workers=given.workers, after_epoch=trial.epochs,
         )  # fmt: skip
 
     searcher = build_searcher(EXPERIMENT)
     search = RecordedSearch(
-        live, searcher, deciding(), order, resources=None, limit=limit, concurrency=concurrency, interrupt=Interrupt()
+        live,
+        searcher,
+        deciding(),
+        order,
+        resources=GIVEN,
+        grow=grow,
+        limit=limit,
+        concurrency=concurrency,
+        interrupt=Interrupt(),
     )
     search.add_configurations([SimpleNamespace(spec={"run": "trial", "storage": None})])
     return search
@@ -71,6 +81,18 @@ def searching(live, monkeypatch, limit=12, concurrency=2):
 def result(epoch, map_50, **more):
     metrics = dict.fromkeys(metric_names(EXPERIMENT.base), 0.5)
     return {"epoch": epoch, **metrics, "map_50": map_50, "stop_reason": "", "done": False, **more}
+
+
+def test_the_last_trials_get_the_room_of_those_that_are_gone(live, monkeypatch):
+    search = searching(live, monkeypatch, limit=3, grow=lambda left, most: grown(GIVEN, Capacity.of(4), left, most))
+    first, second = search.next_trial(), search.next_trial()
+    assert [trial.config["trial"]["workers"] for trial in (first, second)] == [1, 1]
+    search.on_trial_complete(first.trial_id)
+    search.on_trial_complete(second.trial_id)
+    third = search.next_trial()
+    batch = EXPERIMENT.base.training.batch_size
+    assert third.config["trial"]["workers"] == min(4, batch) > 1
+    assert third.rest["placement_group_factory"].bundles == [{"CPU": 1.0}] * min(4, batch)
 
 
 def test_trials_go_out_as_the_grid_says_and_no_more_than_fit(live, monkeypatch):
@@ -262,7 +284,7 @@ def test_points_that_cannot_run_are_recorded_and_told_with_their_reason(tmp_path
         live.note("search", search_id="x", declaration=experiment.to_json(), digest=experiment.digest())
         live.listen(PlainScreen(Console(stderr=True), Outlook("x", 6, 2, lambda trial: 1)).event)
         search = RecordedSearch(
-            live, build_searcher(experiment), deciding(), order=None, resources=None, limit=6,
+            live, build_searcher(experiment), deciding(), order=None, resources=GIVEN, limit=6,
             concurrency=6, interrupt=Interrupt(),
         )  # fmt: skip
         for _ in range(6):
@@ -295,4 +317,4 @@ def test_a_search_ends_for_its_declared_reasons(live, stoppers, budget, reason):
     for event in live.record.events[-3:]:
         live.state.apply(event)
     experiment = dataclasses.replace(EXPERIMENT, stoppers=stoppers)
-    assert SearchEnds.of(experiment, budget, gpus_per_trial=2.0).reason(live.state) == reason
+    assert SearchEnds.of(experiment, budget).reason(live.state) == reason

@@ -9,10 +9,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from experiments.record import Event
 from experiments.schedulers.core import CONTINUE, Decision, SchedulerCore
 from experiments.stopping import EpochStopper
+from experiments.trial_run import STORAGE_LOST
 
 TIME_ATTRIBUTE = "epoch"
-STORAGE_LOST = "storage_lost"
-"""Stop reason of a result with which a trial leaves because its storage is gone; it has not ended."""
 _LEG = "-"
 """A trial that was paused goes on in Ray as ``t0003-2``."""
 

@@ -48,6 +48,9 @@ class TrainingConfig(Checked):
     """Epochs without improvement before early stopping; None: never stop early. 0, which the report has, does as 1: it
     stops at the first epoch without improvement."""
     min_improvement: float = bounded(1e-4, minimum=0)
+    sync_batch_norm: bool = True
+    """With several workers a trial: batch norm has the statistics of the whole batch, as with one. False: each worker
+    normalises by its own share, which is faster and depends on their number."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 autocast where the device computes it natively, else float32."""
     channels_last: bool = True

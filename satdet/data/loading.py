@@ -6,6 +6,7 @@ tiles are asked for: any number of loader workers gives the same batches.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from satdet._seeds import derived_seed
 from satdet.config import AugmentationConfig, EvaluationConfig, InputConfig, TrainingConfig
 from satdet.data.augmentation import Augmentation, Sample
 from satdet.data.normalisation import FrameScale, normalise, to_signal
@@ -22,11 +24,27 @@ from satdet.errors import ConfigError, TileStoreError
 Target = dict[str, Tensor]
 """``boxes`` (n, 4) float32, ``labels`` (n,) int64, all 1, and ``ignored`` (m, 4) float32; px, edge coordinates.
 
-In evaluation also ``magnitudes`` (n,) [mag] and ``pixel_scale`` () [deg/px], float32 and NaN where unknown.
+In training also ``seed`` () int64, of all else that is random about the tile in this epoch. In evaluation also
+``magnitudes`` (n,) [mag] and ``pixel_scale`` () [deg/px], float32 and NaN where unknown.
 """
 Batch = tuple[Tensor, list[Target]]
 
-_ORDER, _AUGMENTATION = 0, 1
+_ORDER, _AUGMENTATION, _SAMPLING = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Share:
+    """One worker's part of every batch: that of the `rank`-th (from 0) of `count` workers."""
+
+    rank: int = 0
+    count: int = 1
+
+    def of(self, length: int) -> slice:
+        """Its part of `length` things: the parts follow each other, none is larger than another by more than one."""
+        return slice(self.rank * length // self.count, (self.rank + 1) * length // self.count)
+
+
+WHOLE = Share()
 
 
 class TileDataset(Dataset[tuple[Tensor, Target]]):
@@ -65,8 +83,9 @@ class TileDataset(Dataset[tuple[Tensor, Target]]):
         sample = Sample(pixels, self.split.boxes(position), self.split.ignored(position))
         extra = {}
         if self._augmentation is not None:
-            seed = _derived_seed(self.seed, _AUGMENTATION, self.epoch, int(self.split.indices[position]))
-            sample = self._augmentation(sample, seed=seed)
+            tile = int(self.split.indices[position])
+            sample = self._augmentation(sample, seed=derived_seed(self.seed, _AUGMENTATION, self.epoch, tile))
+            extra["seed"] = torch.tensor(derived_seed(self.seed, _SAMPLING, self.epoch, tile))
         else:
             extra["magnitudes"] = torch.from_numpy(self.split.magnitudes(position))
             extra["pixel_scale"] = torch.tensor(entry.get("pixel_scale", math.nan), dtype=torch.float32)
@@ -80,7 +99,7 @@ class TileDataset(Dataset[tuple[Tensor, Target]]):
 
     def order(self, limit: int | None = None) -> list[int]:
         """Positions in the random order of the epoch, only the first `limit` of them if that is given."""
-        shuffle = np.random.default_rng(_derived_seed(self.seed, _ORDER, self.epoch))
+        shuffle = np.random.default_rng(derived_seed(self.seed, _ORDER, self.epoch))
         positions: list[int] = shuffle.permutation(len(self))[:limit].tolist()
         return positions
 
@@ -92,43 +111,77 @@ def _augmentation(split: TileSplit, config: AugmentationConfig) -> Augmentation:
     return Augmentation(config, float(split.store.manifest["config"].get("box.min_visible", 1.0)))
 
 
-class _EpochOrder(Sampler[int]):
-    """The order of the epoch that a data set is set to when an iteration begins."""
+class EpochBatches(Sampler[list[int]]):
+    """A share of each batch of the epoch that a data set is set to when an iteration begins.
 
-    def __init__(self, tiles: TileDataset, limit: int | None) -> None:
-        self._tiles = tiles
-        self._limit = limit
-
-    def __len__(self) -> int:
-        return len(self._tiles) if self._limit is None else min(self._limit, len(self._tiles))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._tiles.order(self._limit))
-
-
-def training_loader(tiles: TileDataset, config: TrainingConfig, *, pin_memory: bool = False) -> DataLoader[Any]:
-    """Batches of training: each pass over the loader is the epoch that `tiles` is set to, in its random order.
-
-    The last batch is dropped when it is not full, unless it is the only one (``tiles_per_epoch`` below the batch size).
+    All batches have one size: the last is dropped when it is not full, unless it is the only one
+    (``tiles_per_epoch`` below the batch size).
 
     Parameters
     ----------
     tiles : TileDataset
     config : TrainingConfig
+    share : Share
+
+    Attributes
+    ----------
+    size : int
+        Tiles of a batch, all shares together.
+    largest : int
+        Tiles of this share of it.
+
+    Raises
+    ------
+    ConfigError
+        If a batch has fewer tiles than there are shares.
+    """
+
+    def __init__(self, tiles: TileDataset, config: TrainingConfig, share: Share) -> None:
+        self._tiles = tiles
+        self._limit = config.tiles_per_epoch
+        self._share = share
+        epoch = len(tiles) if self._limit is None else min(self._limit, len(tiles))
+        self.size = min(config.batch_size, epoch)
+        self._count = epoch // self.size
+        if self.size < share.count:
+            raise ConfigError(f"a batch of {self.size} tiles cannot be divided between {share.count} workers")
+        own = share.of(self.size)
+        self.largest = own.stop - own.start
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, own = self._tiles.order(self._limit), self._share.of(self.size)
+        for first in range(0, self._count * self.size, self.size):
+            yield order[first : first + self.size][own]
+
+
+def training_loader(
+    tiles: TileDataset, config: TrainingConfig, *, share: Share = WHOLE, pin_memory: bool = False
+) -> DataLoader[Any]:
+    """Batches of training: each pass over the loader is the epoch that `tiles` is set to, in its random order.
+
+    Parameters
+    ----------
+    tiles : TileDataset
+    config : TrainingConfig
+    share : Share
+        What is loaded of each batch.
     pin_memory : bool
         For a CUDA device.
 
     Returns
     -------
     DataLoader
-        Yields images (B, 1, H, W) float32 and a list of B targets.
+        Yields images (B, 1, H, W) float32 and a list of B targets; its ``batch_sampler`` is an `EpochBatches`.
 
     Raises
     ------
     TileStoreError
         If there is no tile to train on.
     ConfigError
-        If a batch is larger than all the tiles.
+        If a batch is larger than all the tiles, or has fewer tiles than there are shares.
     """
     if len(tiles) == 0:
         kind = "tile" if config.empty_tiles else "tile with an object (training.empty_tiles = false)"
@@ -138,21 +191,17 @@ def training_loader(tiles: TileDataset, config: TrainingConfig, *, pin_memory: b
             f"training.batch_size = {config.batch_size} is larger than the {len(tiles)} training tiles of "
             f"{tiles.split.store.path}; use a smaller batch or more frames"
         )
-    order = _EpochOrder(tiles, config.tiles_per_epoch)
-    return _loader(
-        tiles,
-        batch_size=config.batch_size,
-        sampler=order,
-        drop_last=len(order) >= config.batch_size,
-        workers=config.loader_workers,
-        pin_memory=pin_memory,
-    )
+    batches = EpochBatches(tiles, config, share)
+    return _loader(tiles, batches, workers=config.loader_workers, pin_memory=pin_memory)
 
 
 def evaluation_loader(
-    tiles: TileDataset, config: EvaluationConfig, *, workers: int = 0, pin_memory: bool = False
+    tiles: TileDataset, config: EvaluationConfig, *, share: Share = WHOLE, workers: int = 0, pin_memory: bool = False
 ) -> DataLoader[Any]:
     """Batches of every tile of an evaluation, in the order of the store; the last may be smaller.
+
+    A share has whole batches, those that follow the ones of the share before it: together the shares are the whole, in
+    its order.
 
     Raises
     ------
@@ -164,24 +213,15 @@ def evaluation_loader(
             f"{tiles.split.store.path}: no tile in the {config.split} split; prepare more frames or give it a larger "
             "share (tiles.train_share, tiles.validation_share)"
         )
-    return _loader(
-        tiles,
-        batch_size=config.batch_size,
-        sampler=range(len(tiles)),
-        drop_last=False,
-        workers=workers,
-        pin_memory=pin_memory,
-    )
+    positions = list(range(len(tiles)))
+    batches = [positions[first : first + config.batch_size] for first in range(0, len(tiles), config.batch_size)]
+    return _loader(tiles, batches[share.of(len(batches))], workers=workers, pin_memory=pin_memory)
 
 
-def _loader(
-    tiles: TileDataset, *, batch_size: int, sampler: Iterable[int], drop_last: bool, workers: int, pin_memory: bool
-) -> DataLoader[Any]:
+def _loader(tiles: TileDataset, batches: Iterable[list[int]], *, workers: int, pin_memory: bool) -> DataLoader[Any]:
     return DataLoader(
         tiles,
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=drop_last,
+        batch_sampler=batches,
         num_workers=workers,
         multiprocessing_context="fork" if workers else None,  # a forked worker shares the mapped store, epoch included
         pin_memory=pin_memory,
@@ -194,7 +234,3 @@ def collate(samples: Sequence[tuple[Tensor, Target]]) -> Batch:
     """Images (B, 1, H, W) and the list of their targets."""
     images, targets = zip(*samples, strict=True)
     return torch.stack(images), list(targets)
-
-
-def _derived_seed(seed: int, *purpose: int) -> int:
-    return int(np.random.SeedSequence(seed, spawn_key=purpose).generate_state(1)[0])

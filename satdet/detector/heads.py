@@ -1,6 +1,7 @@
 """The RoI heads: from proposals to losses in training, and to scored candidate boxes otherwise."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,9 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
+from satdet.detector.batch_norm import shares_batch_norm
 from satdet.detector.ignored import leave_out_ignored
+from satdet.detector.sampling import TileSampler
 
 OBJECT = 1
 """The label of an object; 0 is background."""
@@ -27,6 +30,11 @@ class Float32Predictor(FastRCNNPredictor):  # type: ignore[misc]
 
 class ObjectHeads(RoIHeads):  # type: ignore[misc]
     """torchvision's RoI heads that know ignored regions and leave non-maximum suppression to `suppress`."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        theirs: Any = self.fg_bg_sampler
+        self.fg_bg_sampler: Any = TileSampler(theirs.batch_size_per_image, theirs.positive_fraction, purpose=1)
 
     def forward(
         self,
@@ -57,6 +65,10 @@ class ObjectHeads(RoIHeads):  # type: ignore[misc]
         proposals, labels, wanted = self._sample(proposals, targets)
         if len(labels) == 0:  # data-parallel training needs every parameter in the graph even then
             nothing = sum((parameter.sum() for parameter in self.parameters()), start=labels.new_zeros(())) * 0.0
+            if shares_batch_norm(self):  # and the other workers wait for this one's part of the statistics
+                channels, side = features["0"].shape[1], self.box_roi_pool.output_size
+                logits, deltas = self.box_predictor(self.box_head(features["0"].new_zeros(0, channels, *side)))
+                nothing = nothing + logits.sum() + deltas.sum()
             return {"loss_classifier": nothing, "loss_box_reg": nothing}
         logits, deltas = self._predict(features, proposals, sizes)
         objects = labels == OBJECT
@@ -69,7 +81,8 @@ class ObjectHeads(RoIHeads):  # type: ignore[misc]
         proposals = self.add_gt_proposals(proposals, truth)
         matched, labels = self.assign_targets_to_proposals(proposals, truth, [target["labels"] for target in targets])
         leave_out_ignored(labels, proposals, targets)
-        sampled = self.subsample(labels)
+        chosen = self.fg_bg_sampler(labels, targets)
+        sampled = [torch.where(positive | negative)[0] for positive, negative in zip(*chosen, strict=True)]
         proposals = [boxes[index] for boxes, index in zip(proposals, sampled, strict=True)]
         wanted = []
         for boxes, own, index, kept in zip(truth, matched, sampled, proposals, strict=True):

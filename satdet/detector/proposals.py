@@ -1,5 +1,7 @@
 """The proposal generator: anchors, the RPN head, proposals and the RPN's losses."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +11,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, con
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from satdet.detector.ignored import leave_out_ignored
+from satdet.detector.sampling import TileSampler
 
 STRIDES = (4, 8, 16, 32, 64)
 """Pixels a cell of each FPN level, finest first."""
@@ -53,6 +56,11 @@ class ProposalGenerator(RegionProposalNetwork):  # type: ignore[misc]
     encoded only for sampled anchors. A batch without any anchor to learn from has zero losses instead of NaN.
     """
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        theirs: Any = self.fg_bg_sampler
+        self.fg_bg_sampler: Any = TileSampler(theirs.batch_size_per_image, theirs.positive_fraction, purpose=0)
+
     def forward(
         self, images: ImageList, features: dict[str, Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
@@ -89,7 +97,7 @@ class ProposalGenerator(RegionProposalNetwork):  # type: ignore[misc]
     ) -> dict[str, Tensor]:
         label_list, matched = self.assign_targets_to_anchors(anchors, targets)
         leave_out_ignored(label_list, anchors, targets)
-        positive, negative = (torch.stack(chosen).bool() for chosen in self.fg_bg_sampler(label_list))
+        positive, negative = (torch.stack(chosen) for chosen in self.fg_bg_sampler(label_list, targets))
         sampled = positive | negative
         count = max(1, int(sampled.sum()))
         labels = torch.stack(label_list)

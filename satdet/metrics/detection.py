@@ -11,11 +11,14 @@ object, ``best_iou_per_prediction`` without any prediction, ``predictions_minus_
 is known, ``magnitude_50`` where no magnitude is.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from satdet.metrics.completeness import Completeness, completeness
@@ -131,6 +134,18 @@ class DetectionMetrics:
         """Add the tiles of another instance, as if they had come after one's own."""
         assert other.limits == self.limits, (other.limits, self.limits)
         self._tiles += other._tiles
+
+    def state_dict(self) -> dict[str, Any]:
+        """The tiles so far as plain values and tensors, for another process."""
+        tiles = [dataclasses.asdict(tile) for tile in self._tiles]
+        return {"tiles": [{name: torch.as_tensor(value) for name, value in tile.items()} for tile in tiles]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the tiles that `state_dict` returned, in place of one's own."""
+        self._tiles = [
+            TileMatches(**{name: value.numpy() if value.ndim else value.item() for name, value in tile.items()})
+            for tile in state["tiles"]
+        ]
 
     def compute(self) -> dict[str, float]:
         """All metrics of the tiles so far, by name."""

@@ -13,6 +13,7 @@ from satdet.data.store import TileSplit
 from satdet.detector import Detector
 from satdet.metrics import DetectionMetrics
 from satdet.pictures import TilePicture, draw_detections
+from satdet.training.workers import ALONE, Workers
 
 SHOWN_SCORE = 0.5
 """Detections below this score are left out of pictures of tiles; the metrics know them all."""
@@ -21,12 +22,19 @@ Detect = Callable[[Tensor], list[dict[str, Tensor]]]
 """From images (B, 1, H, W) to one dict of ``boxes``, ``scores``, ``labels`` a tile, on the CPU."""
 
 
-def evaluate(detect: Detect, batches: Iterable[Batch], *, max_detections: int) -> dict[str, float]:
-    """The metrics of `DetectionMetrics` over all tiles of `batches`."""
+def evaluate(
+    detect: Detect, batches: Iterable[Batch], *, max_detections: int, workers: Workers = ALONE
+) -> dict[str, float]:
+    """The metrics of `DetectionMetrics` over all tiles of the `batches` of all `workers`, in each of them."""
     metrics = DetectionMetrics(max_detections)
     for images, targets in batches:
         metrics.update(detect(images), targets, shape=(images.shape[-2], images.shape[-1]))
-    return metrics.compute()
+    parts = workers.gathered(metrics.state_dict()) if not workers.alone else []
+    for state in parts[1:]:
+        others = DetectionMetrics(max_detections)
+        others.load_state_dict(state)
+        metrics.merge(others)
+    return workers.led(metrics.compute)
 
 
 @torch.inference_mode()

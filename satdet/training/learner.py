@@ -1,17 +1,22 @@
 """One optimizer step: the detector, its optimizer, and how both are computed on a device."""
 
+import contextlib
 import logging
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from satdet._seeds import derived_seed
 from satdet.config import TrialConfig
+from satdet.data.loading import Share
 from satdet.detector import Detector, ParameterCount, count_parameters, ever_trained, freeze
 from satdet.errors import NonFiniteLossError
 from satdet.training.averaging import WeightAverage
 from satdet.training.optimizer import build_optimizer, learning_rate
+from satdet.training.workers import ALONE, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +24,12 @@ LOSSES = ("loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_re
 _CUDA_CHECK_STEPS = 20
 
 
-def seed_everything(seed: int, epoch: int) -> None:
-    """Seed torch on every device for one epoch, whatever came before it; epoch 0 is the making of the weights."""
-    torch.manual_seed(int(np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(1)[0]))
+def seed_everything(seed: int, epoch: int, rank: int = 0) -> None:
+    """Seed torch on every device for one epoch, whatever came before it; epoch 0 is the making of the weights.
+
+    Workers of one trial, by their `rank`, have streams of their own, for what is random in the network itself.
+    """
+    torch.manual_seed(derived_seed(seed, epoch, *([rank] if rank else [])))
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -47,7 +55,10 @@ class Learner:
     steps_per_epoch : int
         For the schedule, which spans ``config.training.epochs``.
     micro_batch_size : int, optional
-        Most tiles a pass; by default the configuration's.
+        Most tiles a pass of a worker (one more, at most, where the workers' shares of a batch differ); by default the
+        configuration's.
+    workers : Workers
+        Those that train this detector together, each with a learner of its own; they stay equal to each other.
 
     Attributes
     ----------
@@ -67,8 +78,10 @@ class Learner:
         *,
         steps_per_epoch: int,
         micro_batch_size: int | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         self.device = device
+        self._workers = workers
         self.micro_batch_size = micro_batch_size or config.training.micro_batch_size
         self.learning_rate = 0.0
         self._channels_last = config.training.channels_last
@@ -84,6 +97,9 @@ class Learner:
         self.optimizer = build_optimizer(ever_trained(self.detector, config.detector), config.optimizer)
         decay = config.training.ema_decay
         self._average = WeightAverage(self.detector, decay) if decay is not None else None
+        if config.training.sync_batch_norm:
+            workers.share_batch_norm(self.detector)
+        self._parallel: nn.Module | None = None
         self._config = config
         self._steps = 0
         self._steps_per_epoch = steps_per_epoch
@@ -104,15 +120,21 @@ class Learner:
         parameters = count_parameters(self.detector)
         if parameters != self.parameters:
             logger.info("from epoch %d: %s", epoch, parameters)
+            self._parallel = None  # it knows those that are trained
         self.parameters = parameters
+        if self._parallel is None:
+            self._parallel = self._workers.parallel(
+                self.detector, sync_batch_norm=self._config.training.sync_batch_norm
+            )
 
-    def step(self, images: Tensor, targets: list[dict[str, Tensor]]) -> Tensor:
-        """Take one optimizer step.
+    def step(self, images: Tensor, targets: list[dict[str, Tensor]], *, batch_size: int | None = None) -> Tensor:
+        """Take one optimizer step, together with the other workers, after `begin_epoch`.
 
-        With ``training.micro_batch_size`` its gradient is the sum of those of several passes, each weighted by its
-        share of the tiles. That is the gradient of the whole batch, to rounding, where all tiles have equally many
-        sampled anchors and proposals and batch norm is frozen. Where a tile has fewer of them than the configuration's,
-        its own weigh more; trainable batch norm has the statistics of each pass.
+        With ``training.micro_batch_size`` or several workers its gradient is the sum of those of several passes, each
+        weighted by its share of the tiles. That is the gradient of the whole batch, to rounding, where all tiles have
+        equally many sampled anchors and proposals and batch norm is frozen or, between workers, synchronised. Where a
+        tile has fewer of them than the configuration's, its own weigh more; trainable batch norm has the statistics of
+        each pass, or of all workers' passes at a time.
 
         Parameters
         ----------
@@ -120,6 +142,8 @@ class Learner:
             (B, 1, H, W) float32, normalised.
         targets : list of dict
             As `Detector` takes them.
+        batch_size : int, optional
+            Tiles of the batch, of which these are this worker's; by default all of them.
 
         Returns
         -------
@@ -129,11 +153,12 @@ class Learner:
         self.detector.train()
         self._set_learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
-        size = self.micro_batch_size or len(images)
-        passes = [
-            self._accumulate(images[first : first + size], targets[first : first + size], len(images))
-            for first in range(0, len(images), size)
-        ]
+        batch_size = batch_size or len(images)
+        parts = self._parts(len(images), batch_size)
+        passes = []
+        for part in parts:
+            with contextlib.nullcontext() if part is parts[-1] else self._unshared():
+                passes.append(self._accumulate(images[part], targets[part], batch_size))
         norm = self._config.optimizer.max_gradient_norm
         if norm is not None:
             torch.nn.utils.clip_grad_norm_(self.detector.parameters(), norm)
@@ -141,7 +166,7 @@ class Learner:
         self._steps += 1
         if self._average is not None:
             self._average.update(self._steps)
-        return torch.stack(passes).sum(dim=0)
+        return self._workers.total(torch.stack(passes).sum(dim=0))
 
     @torch.inference_mode()
     def detect(self, images: Tensor) -> list[dict[str, Tensor]]:
@@ -180,11 +205,27 @@ class Learner:
 
     def _accumulate(self, images: Tensor, targets: list[dict[str, Tensor]], tiles: int) -> Tensor:
         """Add the gradient of these of the `tiles` of a step; their share of the losses (4,)."""
+        assert self._parallel is not None, "begin_epoch comes first"
         with self._autocast():
-            losses = self.detector(self._images(images), [self._target(target) for target in targets])
+            losses = self._parallel(self._images(images), [self._target(target) for target in targets])
         parts = torch.stack([losses[name].float() for name in LOSSES]) * (len(images) / tiles)
-        torch.autograd.backward(parts.sum())
+        torch.autograd.backward(parts.sum() * self._workers.count)  # of which the mean over the workers is taken
         return parts.detach()
+
+    def _parts(self, length: int, batch_size: int) -> list[slice]:
+        """The worker's tiles of each pass; all workers make equally many, for they wait for each other in each."""
+        size = self.micro_batch_size or length
+        if self._workers.alone:
+            return [slice(first, first + size) for first in range(0, length, size)]
+        smallest = batch_size // self._workers.count  # others may have one tile more
+        passes = min(smallest, -(-batch_size // (self._workers.count * size)))
+        return [Share(number, passes).of(length) for number in range(passes)]
+
+    def _unshared(self) -> contextlib.AbstractContextManager[None]:
+        """Gradients are added up here before they are shared with the last pass."""
+        if isinstance(self._parallel, DistributedDataParallel):
+            return self._parallel.no_sync()
+        return contextlib.nullcontext()
 
     def _set_learning_rate(self) -> None:
         self.learning_rate = learning_rate(
@@ -204,7 +245,10 @@ class Learner:
         return images.to(memory_format=torch.channels_last) if self._channels_last else images
 
     def _target(self, target: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {key: value.to(self.device, non_blocking=True) for key, value in target.items()}
+        # A sampler reads the seed on the CPU, where it need not wait for the device.
+        return {
+            key: value if key == "seed" else value.to(self.device, non_blocking=True) for key, value in target.items()
+        }
 
 
 class LossMeter:

@@ -45,6 +45,23 @@ def halved(size: int, config: TrialConfig, error: torch.OutOfMemoryError) -> int
     return size // 2
 
 
+class SmallerPasses(Exception):
+    """The memory of one of a trial's workers does not suffice for so many tiles a pass; fewer may do.
+
+    The others wait for that worker, so that all have to begin again from the last checkpoint.
+
+    Parameters
+    ----------
+    size, smaller : int
+        Tiles a pass that were too many, and to be tried next.
+    """
+
+    def __init__(self, size: int, smaller: int) -> None:
+        super().__init__(size, smaller)
+        self.size = size
+        self.smaller = smaller
+
+
 class PartwiseDetection:
     """Detection in as many parts as the memory asks for; in how many is kept for the batches that follow.
 

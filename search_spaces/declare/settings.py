@@ -276,10 +276,15 @@ class BudgetCap(Stopper):
 class Resources(Setting):
     """What one trial is given. CPUs None: the machine's, divided by the trials at a time."""
 
-    workers: int = bounded(1, minimum=1, maximum=1)
+    workers: int = bounded(1, minimum=1, maximum=256)
+    """Processes that train a trial together, each on its share of every batch."""
     gpus_per_worker: float = bounded(1.0, minimum=0)
-    """Used where the cluster has GPUs; on a cluster without any, trials run on CPUs."""
+    """Used where the cluster has GPUs; on a cluster without any, trials run on CPUs. Below 1, trials of one worker
+    share a GPU."""
     cpus_per_worker: int | None = bounded(None, minimum=1)
+    grow: bool = False
+    """Whether a trial that begins, or goes on after a rung, when fewer trials are left than there is room for gets more
+    workers of the same kind. Results then depend, to rounding, on the order in which trials came there."""
 
 
 def _named(*kinds: type[Setting]) -> dict[str, type[Setting]]:

@@ -1,0 +1,236 @@
+"""One process's part in the training of a trial, epoch by epoch, as plain results."""
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.stoppers import build_callbacks
+from satdet._storage import PATIENCE_SECONDS, may_pass
+from satdet.config import TrialConfig, unflatten
+from satdet.errors import LostWorkerError, StorageLostError
+from search_spaces.declare import reported_metrics
+
+if TYPE_CHECKING:
+    from satdet.training import EpochReport, Meeting
+
+STORAGE_LOST = "storage_lost"
+"""Stop reason of a result with which a trial leaves because its storage is gone; it has not ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOrder:
+    """All that a worker needs to train one trial; plain data, for it travels."""
+
+    trial_id: str
+    config: dict[str, Any]
+    seed: int
+    directory: str
+    store: str
+    stoppers: list[dict[str, Any]]
+    threads: int
+    """CPUs, and so threads, of each worker."""
+    gpus: float = 0.0
+    """GPUs of each worker."""
+    workers: int = 1
+    """Processes that train it together."""
+    speeds: dict[str, list[float]] = field(default_factory=dict)
+    """Median images a second of finished trials up to each epoch, by hardware."""
+    after_epoch: int = 0
+    """Epochs that the record has; the trial reports what comes after them."""
+    weights_dir: str | None = None
+    keep: int = 2
+    """Newest checkpoints that are kept while the trial runs."""
+    storage_patience: float = PATIENCE_SECONDS
+    """How long [s] a storage that refuses is waited for."""
+    continue_after: int | None = None
+    """The epochs it had when somebody had it go on after its end."""
+    until_epoch: int | None = None
+    """Of a trial that has ended and whose checkpoint was lost: the epoch up to which it is trained again."""
+    micro_batch_size: int | None = None
+    """Most tiles a pass, where the memory of one of several workers did not suffice for the configuration's."""
+    checkpoint: str | None = None
+    """Of an evaluation: the model that is measured."""
+    shared: str = ""
+    """Of an evaluation: the folder that its trials share."""
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    """Of an evaluation: what one pass through the network can serve."""
+    pictured: bool = False
+    """Of an evaluation: whether the trial keeps a picture."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one process says of one epoch.
+
+    Attributes
+    ----------
+    result : dict
+        For Tune; of a failure, how the trial ends with it.
+    failed : bool
+        Whether the trial cannot go on here.
+    text : str
+        The traceback of a failure.
+    lost_another : bool
+        Whether the failure is that another worker does not answer.
+    smaller : int, optional
+        Most tiles a pass with which another attempt may do.
+    remark : str, optional
+        What that attempt is for, for people.
+    """
+
+    result: dict[str, Any]
+    failed: bool = False
+    text: str = ""
+    lost_another: bool = False
+    smaller: int | None = None
+    remark: str | None = None
+
+
+class TrialRun:
+    """Trains one trial in this process, alone or as one of several workers.
+
+    Parameters
+    ----------
+    order : TrialOrder
+    meeting : Meeting, optional
+        Where the other workers are.
+    """
+
+    def __init__(self, order: TrialOrder, meeting: "Meeting | None" = None) -> None:
+        import torch
+
+        from satdet.training import hardware_name
+
+        self.order = order
+        self._meeting = meeting
+        self._config: TrialConfig = unflatten(order.config)
+        self._last: EpochReport | None = None
+        torch.set_num_threads(order.threads)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.hardware = hardware_name(device, order.threads, order.workers)
+        self._reports: Iterator[EpochReport] | None = None
+        self._open = contextlib.ExitStack()
+
+    def step(self) -> Outcome:
+        """Train one epoch."""
+        from satdet.training import SmallerPasses
+
+        try:
+            if self._reports is None:
+                self._reports = self._begin()
+            self._last = next(self._reports)
+        except SmallerPasses as wish:
+            remark = f"CUDA out of memory: micro-batch {wish.size} -> {wish.smaller} a worker"
+            return Outcome(result={}, failed=True, smaller=wish.smaller, remark=remark)
+        except Exception as error:
+            last = self._last
+            epoch = last.epoch if last else self.order.after_epoch
+            return Outcome(
+                result=failure(self.order, error, epoch=epoch, metrics=last.metrics if last else None),
+                failed=True,
+                text="".join(traceback.format_exception(error)),
+                lost_another=isinstance(error, LostWorkerError) or _is_of_a_collective(error),
+            )
+        return Outcome(
+            result={
+                "epoch": self._last.epoch,
+                **self._last.metrics,
+                "stop_reason": self._last.stop_reason or "",
+                "stop_detail": self._last.stop_detail or "",
+                "hardware": self.hardware,
+                "remarks": list(self._last.remarks),
+                "done": self._last.stop_reason is not None,
+            }
+        )
+
+    def leave(self) -> None:
+        """Leave the trial: its checkpoints are complete when this returns, and device memory is free."""
+        import torch
+
+        reports, self._reports = self._reports, None
+        try:
+            if reports is not None:
+                reports.close()  # type: ignore[attr-defined]
+        finally:
+            self._open.close()
+        leads = self._meeting is None or self._meeting.rank == 0
+        if leads and self._last is not None and self._last.stop_reason is not None:
+            from satdet.training import retire_checkpoints
+
+            retire_checkpoints(Path(self.order.directory))
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _begin(self) -> "Iterator[EpochReport]":
+        from satdet.data.store import TileStore
+        from satdet.training import ALONE, StopAfter, meet, train
+
+        order = self.order
+        callbacks = build_callbacks(order.stoppers, order.speeds, self.hardware)
+        if order.until_epoch is not None:  # nothing else is to decide on it again
+            callbacks = [StopAfter(order.until_epoch)]
+        workers = self._open.enter_context(meet(self._meeting)) if self._meeting is not None else ALONE
+        return train(
+            self._config,
+            TileStore.open(order.store),
+            Path(order.directory),
+            seed=order.seed,
+            callbacks=callbacks,
+            weights_dir=Path(order.weights_dir) if order.weights_dir else None,
+            after_epoch=order.after_epoch,
+            continue_after=order.continue_after,
+            keep=order.keep,
+            storage_patience=order.storage_patience,
+            workers=workers,
+            micro_batch_size=order.micro_batch_size,
+        )
+
+
+def failure(order: TrialOrder, error: Exception, *, epoch: int, metrics: dict[str, float] | None) -> dict[str, Any]:
+    """The last result of a trial again, with the error in one line.
+
+    A storage that is lost is not the trial's failure: the result says so, and the search leaves.
+
+    Parameters
+    ----------
+    order : TrialOrder
+    error : Exception
+    epoch : int
+        The last whole one.
+    metrics : dict of float, optional
+        Of the last whole epoch; zeros if there is none.
+    """
+    passing = isinstance(error, OSError) and may_pass(error, Path(order.directory))
+    lost = passing or isinstance(error, StorageLostError)
+    task = "train" if order.checkpoint is None else "evaluate"
+    return {
+        "epoch": epoch,
+        **(metrics or dict.fromkeys(reported_metrics(order.config, task), 0.0)),
+        "stop_reason": STORAGE_LOST if lost else "error",
+        "error": " ".join((str(error) if lost else f"{type(error).__name__}: {error}").split())[:500],
+        "done": True,
+    }
+
+
+def keep_traceback(order: TrialOrder, result: dict[str, Any], text: str) -> None:
+    """Leave the traceback of a trial's own failure in its folder."""
+    if result["stop_reason"] == STORAGE_LOST:
+        return
+    with contextlib.suppress(OSError):  # the error may be that nothing can be written there
+        directory = Path(order.directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "error.txt").write_text(text)
+
+
+def _is_of_a_collective(error: Exception) -> bool:
+    """Whether what failed is the exchange of gradients, in the middle of torch's backward pass."""
+    if not isinstance(error, RuntimeError):
+        return False
+    return any(word in str(error) for word in ("gloo", "NCCL", "ProcessGroup", "Connection closed by peer"))
