@@ -45,4 +45,4 @@ class BusyWatch:
             return
         self._next = now + _EVERY_SECONDS
         if any(trial.status in ("pending", "running") for trial in state.trials.values()):
-            self._say(f"waiting for room on the cluster: trials need {self._needed}; {self._free()} are free now")
+            self._say(f"waiting for room on the cluster: it takes {self._needed}, and {self._free()} are free now")

@@ -1,5 +1,6 @@
 """How Ray Tune and the record work together: trials go out, and what comes back is recorded before it counts."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -341,4 +342,5 @@ def _last_error(trial: Trial) -> str:
     lines = [line.strip() for line in newest.splitlines()[1:] if line.strip()]
     if not lines:
         return "lost for an unknown reason"
-    return lines[-1 if any("Traceback" in line for line in lines) else 0][:500]
+    traced = any("Traceback" in line or "ray::" in line for line in lines)
+    return re.sub(r"^(\w+\.)+(?=\w+: )", "", lines[-1 if traced else 0])[:500]

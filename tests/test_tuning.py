@@ -90,9 +90,8 @@ def test_the_last_trials_get_the_room_of_those_that_are_gone(live, monkeypatch):
     search.on_trial_complete(first.trial_id)
     search.on_trial_complete(second.trial_id)
     third = search.next_trial()
-    batch = EXPERIMENT.base.training.batch_size
-    assert third.config["trial"]["workers"] == min(4, batch) > 1
-    assert third.rest["placement_group_factory"].bundles == [{"CPU": 1.0}] * min(4, batch)
+    assert third.config["trial"]["workers"] == 4 <= third.config["trial"]["config"]["training.batch_size"]
+    assert third.rest["placement_group_factory"].bundles == [{"CPU": 1.0}] * 4
 
 
 def test_trials_go_out_as_the_grid_says_and_no_more_than_fit(live, monkeypatch):
@@ -262,12 +261,12 @@ def test_search_stops_for_its_budget_and_on_request(live):
     report(live.record, trial, 1, 0.1)
     for event in live.record.events[-3:]:
         live.state.apply(event)
-    assert not SearchStopper(live, SearchEnds(Budget(epochs=2), 0), interrupt).stop_all()
-    assert SearchStopper(live, SearchEnds(Budget(epochs=1), 0), interrupt).stop_all()
-    assert SearchStopper(live, SearchEnds(Budget(gpu_seconds=20), 2.0), interrupt).stop_all()
-    assert not SearchStopper(live, SearchEnds(Budget(gpu_seconds=20), 1.0), interrupt).stop_all()
+    assert not SearchStopper(live, SearchEnds(Budget(epochs=2)), interrupt).stop_all()
+    assert SearchStopper(live, SearchEnds(Budget(epochs=1)), interrupt).stop_all()
+    assert SearchStopper(live, SearchEnds(Budget(gpu_seconds=20)), interrupt).stop_all()
+    assert not SearchStopper(live, SearchEnds(Budget(gpu_seconds=21)), interrupt).stop_all()
     interrupt.asked = True
-    assert SearchStopper(live, SearchEnds(None, 0), interrupt).stop_all()
+    assert SearchStopper(live, SearchEnds(None), interrupt).stop_all()
 
 
 def test_points_that_cannot_run_are_recorded_and_told_with_their_reason(tmp_path, capsys):
