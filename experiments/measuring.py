@@ -8,6 +8,7 @@ from typing import Any
 from ray import tune
 
 from experiments.evaluation import PATHS
+from experiments.node_proof import prove_here
 from experiments.trainable import TrialOrder, failure
 from satdet.config import unflatten
 
@@ -25,7 +26,14 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(self._order.threads)
 
     def step(self) -> dict[str, Any]:
-        """Report the cell's metrics."""
+        """Report the cell's metrics.
+
+        Raises
+        ------
+        NodeError
+            If this node cannot measure it; Ray tries it elsewhere.
+        """
+        prove_here(self._order.proof)
         try:
             started = perf_counter()
             metrics = self._metrics()

@@ -2,14 +2,12 @@
 
 import hashlib
 import os
-import platform
 import secrets
 import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import metadata
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,8 @@ from experiments.interrupt import Interrupt, StoragePause
 from experiments.keeping import CheckpointCap, Keep, SpaceWatch
 from experiments.live import LiveSearch
 from experiments.models import export_missing_models, lost_models
+from experiments.node_facts import environment
+from experiments.nodes import Nodes
 from experiments.opening import lost_lines
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from experiments.schedulers.ray_scheduler import DecidingScheduler
     from experiments.trainable import TrialOrder
 
-_PACKAGES = ("satdet", "ray", "optuna", "torch", "torchvision", "astropy", "albumentations", "torchmetrics", "mlflow",
-             "wandb", "numpy")  # fmt: skip
 _TRACKERS_SECONDS = 45.0
 """How long ``--require-trackers`` waits for their first answers; opening a new SQLite database takes some seconds."""
 
@@ -60,6 +58,8 @@ class Session:
     search : SearchPaths
     pause : StoragePause
         Waits while the storage refuses; holds what asks the search to leave.
+    nodes : Nodes
+        Those of the cluster, if it is one.
     """
 
     live: LiveSearch
@@ -69,6 +69,7 @@ class Session:
     storage: StoragePaths
     search: SearchPaths
     pause: StoragePause
+    nodes: Nodes = field(default_factory=Nodes)
 
     def run(self, reopened: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Run what is left of the search, and return its summary.
@@ -126,7 +127,7 @@ class Session:
                 options=options.recorded(),
                 data=self.data.to_json(),
                 **({"checkpoint": file_identity(Path(options.checkpoint))} if options.checkpoint else {}),
-                environment=_environment(),
+                environment=environment(),
             )
         session = {"options": options.recorded(), "cpus": self.plan.resources.cpus, "dropped": live.record.dropped}
         live.note("session", host=socket.gethostname(), process=os.getpid(), **session)
@@ -150,9 +151,11 @@ class Session:
         cap = CheckpointCap(search, self.options.keep.total_bytes if self.options.keep else None, screen.say)
         live.listen(screen.event)
         live.listen(cap.event)
+        live.listen(self.nodes.event)
 
         def tick() -> None:
             space.look()
+            self.nodes.look(screen.say)
             for line in trackers.news():
                 screen.say(line)
             screen.tick(live.state)
@@ -193,7 +196,7 @@ class Session:
             build_searcher(self.plan.experiment),
             scheduler,
             self._order,
-            resources=PlacementGroupFactory([{"CPU": given.cpus, "GPU": given.gpus}]),
+            resources=self.nodes.placed(PlacementGroupFactory([{"CPU": given.cpus, "GPU": given.gpus}])),
             limit=self.plan.trials,
             concurrency=given.concurrency,
             interrupt=self._interrupt,
@@ -242,6 +245,7 @@ class Session:
             shared=str(self.search.root / "evaluation"),
             cells=cells_of(experiment) if measured else [],
             pictured=trial.values in [dict(cell) for cell in experiment.pictures_of],
+            proof=self.nodes.proof.to_json() if self.nodes.proof else None,
         )
 
     def _speeds(self) -> dict[str, list[float]]:
@@ -295,14 +299,3 @@ def file_identity(path: Path) -> dict[str, str]:
     """Which file a search measures: its path and content."""
     with path.open("rb") as file:
         return {"path": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _environment() -> dict[str, str]:
-    """Versions that a result depends on."""
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions

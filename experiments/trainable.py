@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from experiments.node_proof import prove_here
 from experiments.schedulers.ray_scheduler import STORAGE_LOST
 from experiments.stoppers import build_callbacks
 from satdet._storage import PATIENCE_SECONDS, may_pass
 from satdet.config import TrialConfig, unflatten
-from satdet.errors import StorageLostError
+from satdet.errors import NodeError, StorageLostError
 from search_spaces.declare import reported_metrics
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class TrialOrder:
     """Of an evaluation: what one pass through the network can serve."""
     pictured: bool = False
     """Of an evaluation: whether the trial keeps a picture."""
+    proof: dict[str, Any] | None = None
+    """On a cluster: what a node has to show before it trains."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -82,11 +85,20 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._reports: Iterator[EpochReport] | None = None
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch."""
+        """Train one epoch.
+
+        Raises
+        ------
+        NodeError
+            If this node cannot train it; Ray tries it elsewhere.
+        """
         try:
             if self._reports is None:
+                prove_here(self._order.proof)
                 self._reports = self._begin()
             self._last = next(self._reports)
+        except NodeError:
+            raise
         except Exception as error:
             last = self._last
             epoch = last.epoch if last else self._order.after_epoch
