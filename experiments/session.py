@@ -225,13 +225,16 @@ class Session:
         from experiments.trainable import TrialOrder
 
         experiment, options = self.plan.experiment, self.options
+        store = self.data.store(unflatten(trial.config).tiles)
         measured = experiment.task == "evaluate"
         return TrialOrder(
             trial_id=trial.trial_id,
             config=trial.config,
             seed=trial.seed,
             directory=str(self.search.trial(trial.trial_id)),
-            store=str(self.data.store(unflatten(trial.config).tiles).path),
+            store=str(store.path),
+            store_digest=store.content_digest,
+            tile_cache=options.tile_cache.to_json() if options.tile_cache else None,
             stoppers=[stopper.to_json() for stopper in experiment.stoppers],
             threads=self.plan.resources.cpus,
             speeds=self._speeds(),

@@ -2,7 +2,7 @@
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,14 @@ from ray import tune
 from experiments.node_proof import prove_here
 from experiments.schedulers.ray_scheduler import STORAGE_LOST
 from experiments.stoppers import build_callbacks
+from experiments.tile_cache import TileCache, near_store
 from satdet._storage import PATIENCE_SECONDS, may_pass
 from satdet.config import TrialConfig, unflatten
 from satdet.errors import NodeError, StorageLostError
 from search_spaces.declare import reported_metrics
 
 if TYPE_CHECKING:
+    from satdet.data.store import TileStore
     from satdet.training import EpochReport
 
 
@@ -55,6 +57,19 @@ class TrialOrder:
     """Of an evaluation: whether the trial keeps a picture."""
     proof: dict[str, Any] | None = None
     """On a cluster: what a node has to show before it trains."""
+    store_digest: str = ""
+    """The `content_digest` of the store."""
+    tile_cache: dict[str, Any] | None = None
+    """Where the node keeps a copy of the store; None: nowhere."""
+
+    @contextlib.contextmanager
+    def tiles(self, say: Callable[[str], None]) -> "Iterator[TileStore]":
+        """The store that the trial reads, or the node's copy of it, for as long as the context lasts."""
+        from satdet.data.store import TileStore
+
+        cache = TileCache(**self.tile_cache) if self.tile_cache is not None else None
+        with near_store(Path(self.store), self.store_digest, cache, say) as path:
+            yield TileStore.open(path)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -83,6 +98,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             torch.device("cuda" if torch.cuda.is_available() else "cpu"), self._order.threads
         )
         self._reports: Iterator[EpochReport] | None = None
+        self._tiles = contextlib.ExitStack()
+        self._remarks: list[str] = []
 
     def step(self) -> dict[str, Any]:
         """Train one epoch.
@@ -103,13 +120,14 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             last = self._last
             epoch = last.epoch if last else self._order.after_epoch
             return failure(self._order, error, epoch=epoch, metrics=last.metrics if last else None)
+        remarks, self._remarks = [*self._remarks, *self._last.remarks], []
         return {
             "epoch": self._last.epoch,
             **self._last.metrics,
             "stop_reason": self._last.stop_reason or "",
             "stop_detail": self._last.stop_detail or "",
             "hardware": self._hardware,
-            "remarks": list(self._last.remarks),
+            "remarks": remarks,
             "done": self._last.stop_reason is not None,
         }
 
@@ -126,6 +144,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         reports, self._reports = self._reports, None
         if reports is not None:
             reports.close()  # type: ignore[attr-defined]
+        self._tiles.close()
         if self._last is not None and self._last.stop_reason is not None:
             from satdet.training import retire_checkpoints
 
@@ -134,7 +153,6 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             torch.cuda.empty_cache()
 
     def _begin(self) -> "Iterator[EpochReport]":
-        from satdet.data.store import TileStore
         from satdet.training import StopAfter, train
 
         order = self._order
@@ -143,7 +161,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             callbacks = [StopAfter(order.until_epoch)]
         return train(
             self._config,
-            TileStore.open(order.store),
+            self._tiles.enter_context(order.tiles(self._remarks.append)),
             Path(order.directory),
             seed=order.seed,
             callbacks=callbacks,
