@@ -131,9 +131,7 @@ def prove_here(order: dict[str, Any] | None, node: str | None = None) -> None:
             return
         fault = _storage_fault(proof, f"{node}-{os.getpid()}")
     except OSError as error:
-        if error.errno in FULL | OUT_OF_REACH:
-            return
-        fault = _unusable(proof, error)
+        fault = None if error.errno in FULL | OUT_OF_REACH else _unusable(proof, error)
     facts = facts_here()
     fault = fault or version_difference(facts.versions, proof.versions)
     if fault is None and facts.code != proof.code:

@@ -180,7 +180,10 @@ class ClusterNodes(Nodes):
             if node.node_id in {each.node_id for each in _alive()}:
                 self._leave_out(node, f"it cannot run this code ({_last_line(error)}); put the same checkout there")
             return
-        fault = said["fault"] or NodeFacts(**said["facts"]).difference(facts_here())
+        try:
+            fault = said["fault"] or NodeFacts(**said["facts"]).difference(facts_here())
+        except (KeyError, TypeError):
+            fault = "it runs another version of this code; put the same checkout there"
         if fault is None and not self.proof.arrived(node.node_id):
             fault = f"what it writes in {self.proof.folder} does not arrive here; mount the same storage there"
         if fault is not None:

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -27,6 +28,8 @@ _LOCAL = Path("/var/tmp")
 _TOTAL_BYTES = 50 * 10**9
 _SPARE_BYTES = 10**9
 """Left free on the disk, which others need as well."""
+_LONG_SECONDS = 10.0
+"""A wait that people would wonder about."""
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB)")
 _COPY = re.compile(r"[0-9a-f]{64}(\.partial)?")
 _checked: set[tuple[str, int, int]] = set()
@@ -91,7 +94,7 @@ def near_store(path: Path, digest: str, cache: TileCache | None, say: Callable[[
         Its `content_digest`.
     cache : TileCache or None
     say : callable
-        Told why there is no copy where there should be one.
+        Told why there is no copy where there should be one, and that making one has taken long.
 
     Raises
     ------
@@ -102,7 +105,7 @@ def near_store(path: Path, digest: str, cache: TileCache | None, say: Callable[[
         near = path
         if cache is not None and (cache.directory is not None or is_remote(path)):
             try:
-                near = _copy_of(path, digest, cache, held)
+                near = _copy_of(path, digest, cache, held, say)
             except _NoCopyError as error:
                 say(f"tiles are read from {path}: {error}")
             except OSError as error:
@@ -110,7 +113,7 @@ def near_store(path: Path, digest: str, cache: TileCache | None, say: Callable[[
         yield near
 
 
-def _copy_of(path: Path, digest: str, cache: TileCache, held: ExitStack) -> Path:
+def _copy_of(path: Path, digest: str, cache: TileCache, held: ExitStack, say: Callable[[str], None]) -> Path:
     """The copy on this node, made if need be; nobody removes it while `held` holds its lock."""
     from satdet.data.integrity import FILES
 
@@ -125,8 +128,11 @@ def _copy_of(path: Path, digest: str, cache: TileCache, held: ExitStack) -> Path
         fcntl.flock(making, fcntl.LOCK_EX)
         if not _is_whole(copy, digest):
             shutil.rmtree(copy, ignore_errors=True)
-            _make_room(folder, sum((path / name).stat().st_size for name in FILES), cache.total_bytes)
+            started, size = time.monotonic(), sum((path / name).stat().st_size for name in FILES)
+            _make_room(folder, size, cache.total_bytes)
             _make_copy(path, digest, copy)
+            if (seconds := time.monotonic() - started) > _LONG_SECONDS:
+                say(f"{size_text(size)} of tiles were copied to {folder} in {seconds:.0f} s")
     return copy
 
 

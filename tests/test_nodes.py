@@ -3,19 +3,21 @@
 import dataclasses
 import errno
 import os
+import pickle
 import time
 from pathlib import Path
 
 import pytest
 
+from benchmarks.chaos_support import SmallSearch
 from experiments import node_proof
 from experiments.node_facts import NodeFacts, facts_here
 from experiments.node_proof import open_proof, prove, prove_here
-from experiments.nodes import ClusterNodes, Nodes, proven_nodes
+from experiments.nodes import ClusterNodes, Node, Nodes, proven_nodes
 from experiments.paths import SearchPaths
 from experiments.ray_cluster import Capacity, ray_cluster
 from satdet.errors import NodeError, StorageError, UsageError
-from tests.clusters import other_checkout
+from tests.clusters import ClusterNode, Search, loses_and_gains_a_node, other_checkout
 from tests.site import ROOT
 
 HERE = NodeFacts({"python": "3.11.9", "torch": "2.11.0+cpu"}, {"satdet/a.py": "1" * 64, "satdet/b.py": "2" * 64}, "/x")
@@ -128,6 +130,28 @@ def test_a_trial_goes_elsewhere_from_other_code_unless_the_driver_took_the_node(
         prove_here(other, "ab12")
 
 
+def test_resources_that_keep_away_from_nodes_are_the_same_request(search):
+    from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+    from experiments.placement import PlacedElsewhere
+
+    plain = PlacementGroupFactory([{}, {"CPU": 2}, {"CPU": 2, "GPU": 1}], strategy="SPREAD")
+    placed = PlacedElsewhere(plain, lambda: ["ab12"])
+    assert placed == plain and hash(placed) == hash(plain)
+    kept = pickle.loads(pickle.dumps(placed))
+    assert type(kept) is PlacementGroupFactory and kept == plain
+
+
+def test_a_node_that_answers_in_another_way_is_left_out(search, monkeypatch):
+    with open_proof(search) as proof:
+        nodes = ClusterNodes("here", proof)
+        node = Node("ab12", "vm", 1.0, 0.0)
+        nodes._known["ab12"] = node
+        monkeypatch.setattr("ray.get", lambda answer: {"fault": None, "facts": {"version": 2}})
+        nodes._judge(node, "answer")
+        assert nodes._unfit == {"ab12": "it runs another version of this code; put the same checkout there"}
+
+
 def test_without_a_cluster_there_is_nothing_to_prove(search):
     with proven_nodes(None, search) as nodes:
         assert type(nodes) is Nodes and nodes.proof is None
@@ -221,3 +245,17 @@ def test_a_trial_that_finds_its_node_unfit_has_it_left_out(cluster, search, tmp_
         assert len(said) == 1 and node.node_id[:8] in said[0]
         assert "sees another file than the driver" in said[0] and "then start Ray there anew" in said[0]
         assert nodes.usable(Capacity(1, 0.0)) == Capacity(0, 0.0)
+
+
+def test_a_search_goes_on_when_a_node_of_the_cluster_leaves_and_another_joins(cluster, tmp_path):
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node)
+
+    def join():
+        return ClusterNode(cluster, cluster.add_node(num_cpus=1))
+
+    nodes = join(), join()
+    search = Search(SmallSearch("grid", epochs=4).site(tmp_path), cluster.address, {}, "--concurrency", "2")
+    loses_and_gains_a_node(search, nodes, join)
+    search.check_whole(4, 4)
+    assert [event["kind"] for event in search.events()].count("retried") >= 1

@@ -75,6 +75,12 @@ def test_a_store_is_copied_once_and_read_from_there(store, cache, monkeypatch):
     assert read(store, cache) == (near, [])
 
 
+def test_a_copy_that_takes_long_is_told_of(store, cache, monkeypatch):
+    monkeypatch.setattr(tile_cache, "_LONG_SECONDS", 0.0)
+    assert read(store, cache)[1] == [f"0 MB of tiles were copied to {cache.directory} in 0 s"]
+    assert read(store, cache)[1] == []
+
+
 def test_without_a_cache_or_where_the_storage_is_local_nothing_is_copied(store, monkeypatch):
     monkeypatch.setattr(tile_cache, "_make_copy", None)
     assert read(store, None) == (store.path, [])
