@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from benchmarks.chaos_support import MARK, kill_marked, marked, scratch
 from experiments.record import Event, read_record
@@ -18,7 +18,8 @@ from tests.site import ROOT, Site
 
 PACKAGES = ("experiments", "satdet", "search_spaces")
 _START_SECONDS = 120.0
-_STARTS = 3
+_STARTS = 4
+_PAUSE_SECONDS = 5.0
 """Ray itself gives up after 30 s, which a busy machine may need."""
 
 
@@ -47,6 +48,13 @@ class Search:
                 command, cwd=site.folder, env=site.environment() | {"PYTHONPATH": str(ROOT)} | environment,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err,
             )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.wait()
 
     def said(self) -> str:
         return self._err.read_text(errors="replace")
@@ -127,6 +135,7 @@ class RayNode:
                 return
             self.end()
             assert attempt < _STARTS - 1, log.read_text(errors="replace")
+            time.sleep(_PAUSE_SECONDS)
 
     def trains(self) -> bool:
         return any(_is_trial(process) for process in marked(self.mark))

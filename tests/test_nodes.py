@@ -255,7 +255,8 @@ def test_a_search_goes_on_when_a_node_of_the_cluster_leaves_and_another_joins(cl
         return ClusterNode(cluster, cluster.add_node(num_cpus=1))
 
     nodes = join(), join()
-    search = Search(SmallSearch("grid", epochs=4).site(tmp_path), cluster.address, {}, "--concurrency", "2")
-    loses_and_gains_a_node(search, nodes, join)
-    search.check_whole(4, 4)
+    site = SmallSearch("grid", epochs=12).site(tmp_path)
+    with Search(site, cluster.address, {}, "--concurrency", "2") as search:
+        loses_and_gains_a_node(search, nodes, join)
+    search.check_whole(4, 12)
     assert [event["kind"] for event in search.events()].count("retried") >= 1
