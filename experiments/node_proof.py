@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,17 @@ class Proof:
             return False
 
     def accept(self, node: str) -> None:
-        """Leave word for the trials' processes that the node has proven itself."""
-        Path(self.folder, _accepted(node)).write_text(self.nonce)
+        """Leave word for the trials' processes that the node has proven itself; without it they prove it again."""
+        with suppress(OSError):
+            Path(self.folder, _accepted(node)).write_text(self.nonce)
+
+    def holds(self) -> bool:
+        """Whether the driver itself can use the storage now."""
+        try:
+            _write(self, _NONCE + "-again")
+        except OSError:
+            return False
+        return True
 
 
 @contextmanager

@@ -4,13 +4,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from experiments.node_facts import NodeFacts, facts_here
-from experiments.node_proof import Proof, open_proof, prove
+from experiments.node_proof import Proof, open_proof
 from experiments.paths import SearchPaths
 from experiments.ray_cluster import Capacity
+from experiments.ray_nodes import Node, alive_nodes, ask, last_line
 from experiments.record import Event
 from experiments.state import SearchState
 from satdet.errors import NodeError, UsageError
@@ -23,20 +23,6 @@ _ANSWER_SECONDS = 120.0
 _DOUBT_SECONDS = 30.0
 _LOOK_SECONDS = 5.0
 _WAIT_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node that is alive and has CPUs for trials."""
-
-    node_id: str
-    name: str
-    cpus: float
-    gpus: float
-
-    def __str__(self) -> str:
-        """For a message."""
-        return f"node {self.name}"
 
 
 class Nodes:
@@ -130,7 +116,7 @@ class ClusterNodes(Nodes):
 
     def _see(self) -> None:
         """Compare with who is alive now, and ask those of whom nothing is known."""
-        alive = {node.node_id: node for node in _alive()}
+        alive = {node.node_id: node for node in alive_nodes()}
         for gone in self._known.keys() - alive.keys():
             self._news.append(f"{self._known.pop(gone)} has left the cluster")
             self._fit.discard(gone)
@@ -143,7 +129,7 @@ class ClusterNodes(Nodes):
         asked = {node.node_id for node in self._asked.values()}
         for node in nodes:
             if node.node_id not in asked:
-                self._asked[_ask(self.proof, node)] = node
+                self._asked[ask(self.proof, node)] = node
 
     def _collect(self, seconds: float) -> None:
         """Take the answers that come within so many seconds."""
@@ -177,8 +163,8 @@ class ClusterNodes(Nodes):
         try:
             said = ray.get(answer)
         except RayError as error:
-            if node.node_id in {each.node_id for each in _alive()}:
-                self._leave_out(node, f"it cannot run this code ({_last_line(error)}); put the same checkout there")
+            if node.node_id in {each.node_id for each in alive_nodes()}:
+                self._leave_out(node, f"it cannot run this code ({last_line(error)}); put the same checkout there")
             return
         try:
             fault = said["fault"] or NodeFacts(**said["facts"]).difference(facts_here())
@@ -187,7 +173,8 @@ class ClusterNodes(Nodes):
         if fault is None and not self.proof.arrived(node.node_id):
             fault = f"what it writes in {self.proof.folder} does not arrive here; mount the same storage there"
         if fault is not None:
-            self._leave_out(node, fault)
+            if self.proof.holds():  # else it is the storage that is away, and the node is asked again
+                self._leave_out(node, fault)
             return
         self.proof.accept(node.node_id)
         if node.node_id in self._fit:
@@ -222,34 +209,3 @@ def proven_nodes(address: str | None, search: SearchPaths) -> Iterator[Nodes]:
 
 def _left_out(node: Node, reason: str) -> str:
     return f"{node} is left out: {reason}, then start Ray there anew"
-
-
-def _alive() -> list[Node]:
-    """The nodes that could be given trials."""
-    import ray
-
-    return [
-        Node(
-            each["NodeID"],
-            f"{each['NodeManagerAddress']} ({each['NodeManagerHostname']}, {each['NodeID'][:8]})",
-            each["Resources"].get("CPU", 0.0),
-            each["Resources"].get("GPU", 0.0),
-        )
-        for each in ray.nodes()
-        if each["Alive"] and each["Resources"].get("CPU", 0.0) > 0
-    ]
-
-
-def _ask(proof: Proof, node: Node) -> Any:
-    """Have a node prove itself, in a process that nothing else will use."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    pinned = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
-    task = ray.remote(num_cpus=0, max_calls=1, max_retries=0, scheduling_strategy=pinned)(prove)
-    return task.remote(proof, node.node_id)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__

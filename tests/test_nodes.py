@@ -13,9 +13,10 @@ from benchmarks.chaos_support import SmallSearch
 from experiments import node_proof
 from experiments.node_facts import NodeFacts, facts_here
 from experiments.node_proof import open_proof, prove, prove_here
-from experiments.nodes import ClusterNodes, Node, Nodes, proven_nodes
+from experiments.nodes import ClusterNodes, Nodes, proven_nodes
 from experiments.paths import SearchPaths
 from experiments.ray_cluster import Capacity, ray_cluster
+from experiments.ray_nodes import Node
 from satdet.errors import NodeError, StorageError, UsageError
 from tests.clusters import ClusterNode, Search, loses_and_gains_a_node, other_checkout
 from tests.site import ROOT
@@ -150,6 +151,24 @@ def test_a_node_that_answers_in_another_way_is_left_out(search, monkeypatch):
         monkeypatch.setattr("ray.get", lambda answer: {"fault": None, "facts": {"version": 2}})
         nodes._judge(node, "answer")
         assert nodes._unfit == {"ab12": "it runs another version of this code; put the same checkout there"}
+
+
+def test_no_node_is_blamed_for_a_storage_that_is_away(search, monkeypatch, impatient):
+    with open_proof(search) as proof:
+        nodes = ClusterNodes("here", proof)
+        node = Node("ab12", "vm", 1.0, 0.0)
+        nodes._known["ab12"] = node
+        said = prove(dataclasses.replace(proof, folder="/nothing"), "ab12")
+        monkeypatch.setattr("ray.get", lambda answer: said)
+        away = Path(proof.folder).rename(search.root.with_name("away"))
+        nodes._judge(node, "answer")
+        assert not nodes._unfit and not nodes._fit
+        away.rename(proof.folder)
+        nodes._judge(node, "answer")
+        assert nodes._unfit.keys() == {"ab12"}
+        away = Path(proof.folder).rename(search.root.with_name("away"))
+        proof.accept("cd34")
+        away.rename(proof.folder)
 
 
 def test_without_a_cluster_there_is_nothing_to_prove(search):
