@@ -27,7 +27,7 @@ class Node(Protocol):
     """A node of a cluster."""
 
     def trains(self) -> bool:
-        """Whether a trial has a process there."""
+        """Whether an epoch is being trained there."""
 
     def end(self) -> None:
         """Take it away at once, as a power cut does."""
@@ -83,13 +83,12 @@ class Search:
 
 
 def loses_and_gains_a_node(search: Search, nodes: tuple[N, N], join: Callable[[], N]) -> N:
-    """See a search spread over two nodes, take the first away, add another and see it used; returns that one."""
+    """See a search spread over two nodes, add another, take the first away and see it replaced; returns the new one."""
     first, second = nodes
     search.wait(lambda: first.trains() and second.trains())
-    search.site.wait_for_results(search.process, 2)
+    third = join()
     search.wait(first.trains)
     first.end()
-    third = join()
     search.wait(third.trains)
     search.end()
     return third
@@ -262,7 +261,7 @@ def _ip(*arguments: str) -> None:
 
 def _is_trial(process: int) -> bool:
     with suppress(OSError):
-        return Path("/proc", str(process), "cmdline").read_bytes().startswith(b"ray::TrialTrainable")
+        return Path("/proc", str(process), "cmdline").read_bytes().startswith(b"ray::TrialTrainable.train")
     return False
 
 

@@ -266,7 +266,7 @@ def test_a_trial_that_finds_its_node_unfit_has_it_left_out(cluster, search, tmp_
         assert nodes.usable(Capacity(1, 0.0)) == Capacity(0, 0.0)
 
 
-def test_a_search_goes_on_when_a_node_of_the_cluster_leaves_and_another_joins(cluster, tmp_path):
+def test_a_search_spreads_and_goes_on_when_a_node_joins_and_another_leaves(cluster, tmp_path):
     for node in list(cluster.worker_nodes):
         cluster.remove_node(node)
 
@@ -274,8 +274,8 @@ def test_a_search_goes_on_when_a_node_of_the_cluster_leaves_and_another_joins(cl
         return ClusterNode(cluster, cluster.add_node(num_cpus=1))
 
     nodes = join(), join()
-    site = SmallSearch("grid", epochs=12).site(tmp_path)
+    site = SmallSearch("grid", epochs=24).site(tmp_path)
     with Search(site, cluster.address, {}, "--concurrency", "2") as search:
         loses_and_gains_a_node(search, nodes, join)
-    search.check_whole(4, 12)
+    search.check_whole(4, 24)
     assert [event["kind"] for event in search.events()].count("retried") >= 1

@@ -14,7 +14,7 @@ from tests.clusters import (
     without_storage,
 )
 
-EPOCHS = 12
+EPOCHS = 24
 """Enough that a node may join meanwhile."""
 WATCHED = "satdet/training/loop.py"
 """Imported where a trial trains, and nowhere else."""
@@ -26,7 +26,7 @@ def cluster():
         yield cluster
 
 
-def test_a_search_goes_on_when_a_node_leaves_and_spreads_to_one_that_joins(cluster, tmp_path):
+def test_a_search_spreads_and_goes_on_when_a_node_joins_and_another_leaves(cluster, tmp_path):
     site = SmallSearch("grid", epochs=EPOCHS).site(tmp_path)
     nodes = cluster.join(), cluster.join()
     near = tmp_path / "near"
