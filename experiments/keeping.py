@@ -12,7 +12,7 @@ from experiments.record import Event
 from experiments.state import OPEN, SearchState
 from satdet.config import ConfigError
 
-_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 _NEWEST = 2
 _LITTLE_BYTES = 10**9
 """A few checkpoints of a ResNet50."""
@@ -37,7 +37,7 @@ def parse_keep(text: str) -> Keep:
     """
     match = re.fullmatch(r"(\d+)?(?:(?:^|,)\s*(\d+(?:\.\d+)?)\s*(MB|GB|TB))?", text.strip())
     newest = int(match[1]) if match and match[1] else _NEWEST
-    total = round(float(match[2]) * _UNITS[match[3]]) if match and match[2] else None
+    total = round(float(match[2]) * UNITS[match[3]]) if match and match[2] else None
     if match is None or not text.strip() or newest < 1 or total == 0:
         raise ConfigError(f"--keep {text!r} is not like 3 (checkpoints a trial), 20GB (of the search) or 3,20GB")
     return Keep(newest, total)
@@ -84,8 +84,8 @@ class CheckpointCap:
         if freed < excess and not self._said:
             self._said = True
             self._say(
-                f"--keep: the checkpoints of open trials alone are {_size(excess - freed)} more than"
-                f" {_size(self._total)}; they are kept, for a resume needs them"
+                f"--keep: the checkpoints of open trials alone are {size_text(excess - freed)} more than"
+                f" {size_text(self._total)}; they are kept, for a resume needs them"
             )
         return freed
 
@@ -116,9 +116,10 @@ class SpaceWatch:
         except OSError:  # whoever writes there will tell
             return
         if free < _LITTLE_BYTES and not self._said:
-            self._say(f"only {_size(free)} are free in {self._folder}; what does not fit will be waited for")
+            self._say(f"only {size_text(free)} are free in {self._folder}; what does not fit will be waited for")
         self._said = free < _LITTLE_BYTES
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """Bytes as people read them."""
     return f"{count / 1e9:.1f} GB" if count >= 10**9 else f"{count / 1e6:.0f} MB"

@@ -4,13 +4,17 @@ import json
 import traceback
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from experiments.evaluation import PATHS
+from experiments.node_proof import prove_here
 from experiments.trial_run import TrialOrder, failure, keep_traceback
 from satdet.config import unflatten
+
+if TYPE_CHECKING:
+    from satdet.data.store import TileStore
 
 _SHARED = "evaluation.json"
 
@@ -23,10 +27,18 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
         import torch
 
         self._order = TrialOrder(**config["trial"])
+        self._remarks: list[str] = []
         torch.set_num_threads(self._order.threads)
 
     def step(self) -> dict[str, Any]:
-        """Report the cell's metrics."""
+        """Report the cell's metrics.
+
+        Raises
+        ------
+        NodeError
+            If this node cannot measure it; Ray tries it elsewhere.
+        """
+        prove_here(self._order.proof)
         try:
             started = perf_counter()
             metrics = self._metrics()
@@ -35,7 +47,7 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
             result = failure(self._order, error, epoch=0, metrics=None)
             keep_traceback(self._order, result, "".join(traceback.format_exception(error)))
             return result
-        return {"epoch": 1, **metrics, "stop_reason": "completed", "done": True}
+        return {"epoch": 1, **metrics, "stop_reason": "completed", "remarks": self._remarks, "done": True}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another trial."""
@@ -51,7 +63,8 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
         mine = _cell(order.config, {})
         measured: dict[str, dict[str, float]] = json.loads(shared.read_text()) if shared.exists() else {}
         if _key(mine) not in measured:
-            measured |= self._evaluate(cells if mine in cells else [mine], shared.parent)
+            with order.tiles(self._remarks.append) as store:
+                measured |= self._evaluate(store, cells if mine in cells else [mine], shared.parent)
             partial = shared.with_suffix(".partial")
             partial.write_text(json.dumps(measured))
             partial.replace(shared)
@@ -60,10 +73,9 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
             (directory / "detections.png").write_bytes(picture.read_bytes())
         return measured[_key(mine)]
 
-    def _evaluate(self, cells: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, float]]:
+    def _evaluate(self, store: "TileStore", cells: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, float]]:
         """One pass for all cells; their metrics by key, and in `folder` a picture of the same tiles for each."""
         from satdet.data.loading import evaluation_loader
-        from satdet.data.store import TileStore
         from satdet.evaluate.data import evaluation_tiles
         from satdet.evaluate.grid import Cell, evaluate_grid
         from satdet.evaluate.report import draw_cell
@@ -71,7 +83,7 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
 
         config = unflatten(self._order.config)
         model = open_model(Path(str(self._order.checkpoint)), default_device())
-        tiles = evaluation_tiles(model, TileStore.open(self._order.store), config.evaluation.split)
+        tiles = evaluation_tiles(model, store, config.evaluation.split)
         started = perf_counter()
         results = evaluate_grid(
             model.candidates,

@@ -3,13 +3,14 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from experiments.keeping import Keep, parse_keep
 from experiments.resources import Capacity, parse_nodes
 from experiments.stoppers import Budget, parse_budget
+from experiments.tile_cache import TileCache, parse_tile_cache
 from satdet._storage import PATIENCE_SECONDS
 from satdet.config import ConfigError, parse_value, unknown_name
 from satdet.errors import UsageError
@@ -42,6 +43,7 @@ class RunOptions:
     cpus_per_trial: int | None = None
     address: str | None = None
     nodes: Capacity | None = None
+    tile_cache: TileCache | None = field(default_factory=TileCache)
     weights_dir: str | None = None
     checkpoint: str | None = None
     best_of: str | None = None
@@ -144,6 +146,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--cpus-per-trial", type=int, metavar="N", help="CPUs, and so threads, of a trial")
     add("--address", metavar="ADDR", default=os.environ.get("RAY_ADDRESS"), help="a Ray cluster (default: a local one)")
     add("--nodes", metavar="4x16cpu1gpu", help="what a cluster that starts nodes on demand may come to")
+    add(
+        "--tile-cache",
+        metavar="DIR[,SIZE]|off",
+        help="where each node keeps copies of the tiles (default: in /var/tmp, 50GB, if the storage is a network's)",
+    )
     add("--weights-dir", metavar="DIR", help="folder with pretrained weights, for sites without a network")
     measured = parser.add_mutually_exclusive_group()
     measured.add_argument("--checkpoint", metavar="FILE", help="the model that an evaluation measures")
@@ -217,6 +224,7 @@ def options_of(parsed: argparse.Namespace) -> RunOptions:
         "budget": parse_budget(parsed.budget) if parsed.budget else None,
         "keep": parse_keep(parsed.keep) if parsed.keep is not None else None,
         "nodes": parse_nodes(parsed.nodes) if parsed.nodes is not None else None,
+        "tile_cache": parse_tile_cache(parsed.tile_cache) if parsed.tile_cache is not None else TileCache(),
         "continued": tuple(parsed.continued),
         "more_epochs": _more_epochs(parsed.epochs) if parsed.epochs is not None else None,
         "resume": parsed.resume or bool(parsed.continued),

@@ -12,6 +12,7 @@ from experiments.interrupt import Interrupt, StoragePause, terminated_like_inter
 from experiments.live import LiveSearch
 from experiments.lock import in_turn, sole_driver
 from experiments.models import export_missing_models
+from experiments.nodes import proven_nodes
 from experiments.opening import (
     archive,
     check_ends,
@@ -93,8 +94,8 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         if options.resume and data.to_json()["digest"] != earlier.header["data"]["digest"]:
             raise DataError(f"the frames in {data.source} are not those that the search began with; begin with --fresh")
         sys.stderr.write(f"{'connecting to' if options.address else 'starting'} Ray\n")
-        with ray_cluster(options.address, storage.ray_token) as found:
-            capacity = options.nodes or found
+        with ray_cluster(options.address, storage.ray_token) as there, proven_nodes(options.address, search) as nodes:
+            capacity = options.nodes or nodes.usable(there)
             plan = make_plan(experiment, _with_threads(options, earlier, capacity, say=True), capacity)
             if options.fresh and search.root.exists():
                 archive(storage, search, earlier)
@@ -107,7 +108,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
                 ray_logs_to(search.logs / "ray.log"),
                 Record(search.record, patience=options.storage_patience, pause=pause) as record,
             ):
-                return Session(LiveSearch(record), plan, data, options, storage, search, pause).run(reopen)
+                return Session(LiveSearch(record), plan, data, options, storage, search, pause, nodes).run(reopen)
 
 
 def _prepare(storage: StoragePaths, plan: Plan, options: RunOptions) -> SearchData:

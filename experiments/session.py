@@ -2,15 +2,13 @@
 
 import hashlib
 import os
-import platform
 import secrets
 import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,8 @@ from experiments.interrupt import Interrupt, StoragePause
 from experiments.keeping import CheckpointCap, Keep, SpaceWatch
 from experiments.live import LiveSearch
 from experiments.models import export_missing_models, lost_models
+from experiments.node_facts import environment
+from experiments.nodes import Nodes
 from experiments.opening import lost_lines
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from experiments.schedulers.ray_scheduler import DecidingScheduler
     from experiments.trial_run import TrialOrder
 
-_PACKAGES = ("satdet", "ray", "optuna", "torch", "torchvision", "astropy", "albumentations", "torchmetrics", "mlflow",
-             "wandb", "numpy")  # fmt: skip
 _TRACKERS_SECONDS = 45.0
 """How long ``--require-trackers`` waits for their first answers; opening a new SQLite database takes some seconds."""
 
@@ -64,6 +62,8 @@ class Session:
     search : SearchPaths
     pause : StoragePause
         Waits while the storage refuses; holds what asks the search to leave.
+    nodes : Nodes
+        Those of the cluster, if it is one.
     """
 
     live: LiveSearch
@@ -73,6 +73,7 @@ class Session:
     storage: StoragePaths
     search: SearchPaths
     pause: StoragePause
+    nodes: Nodes = field(default_factory=Nodes)
 
     def run(self, reopened: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Run what is left of the search, and return its summary.
@@ -130,7 +131,7 @@ class Session:
                 options=options.recorded(),
                 data=self.data.to_json(),
                 **({"checkpoint": file_identity(Path(options.checkpoint))} if options.checkpoint else {}),
-                environment=_environment(),
+                environment=environment(),
             )
         given = self.plan.resources
         session = {"options": options.recorded(), "cpus": given.cpus, "workers": given.workers}
@@ -158,10 +159,12 @@ class Session:
         live.listen(screen.event)
         live.listen(cap.event)
         live.listen(busy.event)
+        live.listen(self.nodes.event)
 
         def tick() -> None:
             space.look()
             busy.look(live.state)
+            self.nodes.look(screen.say)
             for line in trackers.news():
                 screen.say(line)
             screen.tick(live.state)
@@ -189,6 +192,8 @@ class Session:
 
     def _trials(self, scheduler: "DecidingScheduler", screen: Screen) -> Any:
         """What hands out trials to Tune."""
+        from ray.tune.execution.placement_groups import PlacementGroupFactory
+
         from experiments.tuning import RecordedSearch
 
         given, wanted = self.plan.resources, self.plan.experiment.resources
@@ -201,6 +206,7 @@ class Session:
             scheduler,
             self._order,
             resources=given,
+            place=lambda given: self.nodes.placed(PlacementGroupFactory(given.bundles())),
             grow=partial(grown, given, self.plan.capacity) if wanted.grow else None,
             limit=self.plan.trials,
             concurrency=given.concurrency,
@@ -230,13 +236,16 @@ class Session:
         from experiments.trial_run import TrialOrder
 
         experiment, options = self.plan.experiment, self.options
+        store = self.data.store(unflatten(trial.config).tiles)
         measured = experiment.task == "evaluate"
         return TrialOrder(
             trial_id=trial.trial_id,
             config=trial.config,
             seed=trial.seed,
             directory=str(self.search.trial(trial.trial_id)),
-            store=str(self.data.store(unflatten(trial.config).tiles).path),
+            store=str(store.path),
+            store_digest=store.content_digest,
+            tile_cache=options.tile_cache.to_json() if options.tile_cache else None,
             stoppers=[stopper.to_json() for stopper in experiment.stoppers],
             threads=given.cpus,
             gpus=given.gpus,
@@ -252,6 +261,7 @@ class Session:
             shared=str(self.search.root / "evaluation"),
             cells=cells_of(experiment) if measured else [],
             pictured=trial.values in [dict(cell) for cell in experiment.pictures_of],
+            proof=self.nodes.proof.to_json() if self.nodes.proof else None,
         )
 
     def _speeds(self) -> dict[str, list[float]]:
@@ -305,14 +315,3 @@ def file_identity(path: Path) -> dict[str, str]:
     """Which file a search measures: its path and content."""
     with path.open("rb") as file:
         return {"path": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _environment() -> dict[str, str]:
-    """Versions that a result depends on."""
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions

@@ -2,18 +2,21 @@
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.node_proof import prove_here
 from experiments.stoppers import build_callbacks
+from experiments.tile_cache import TileCache, near_store
 from satdet._storage import PATIENCE_SECONDS, may_pass
 from satdet.config import TrialConfig, unflatten
-from satdet.errors import LostWorkerError, StorageLostError
+from satdet.errors import LostWorkerError, NodeError, StorageLostError
 from search_spaces.declare import reported_metrics
 
 if TYPE_CHECKING:
+    from satdet.data.store import TileStore
     from satdet.training import EpochReport, Meeting
 
 STORAGE_LOST = "storage_lost"
@@ -59,6 +62,21 @@ class TrialOrder:
     """Of an evaluation: what one pass through the network can serve."""
     pictured: bool = False
     """Of an evaluation: whether the trial keeps a picture."""
+    proof: dict[str, Any] | None = None
+    """On a cluster: what a node has to show before it trains."""
+    store_digest: str = ""
+    """The `content_digest` of the store."""
+    tile_cache: dict[str, Any] | None = None
+    """Where the node keeps a copy of the store; None: nowhere."""
+
+    @contextlib.contextmanager
+    def tiles(self, say: Callable[[str], None]) -> "Iterator[TileStore]":
+        """The store that the trial reads, or the node's copy of it, for as long as the context lasts."""
+        from satdet.data.store import TileStore
+
+        cache = TileCache(**self.tile_cache) if self.tile_cache is not None else None
+        with near_store(Path(self.store), self.store_digest, cache, say) as path:
+            yield TileStore.open(path)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -117,15 +135,25 @@ class TrialRun:
         self.hardware = hardware_name(device, order.threads, order.workers)
         self._reports: Iterator[EpochReport] | None = None
         self._open = contextlib.ExitStack()
+        self._remarks: list[str] = []
 
     def step(self) -> Outcome:
-        """Train one epoch."""
+        """Train one epoch.
+
+        Raises
+        ------
+        NodeError
+            If this node cannot train it; Ray tries it elsewhere.
+        """
         from satdet.training import SmallerPasses
 
         try:
             if self._reports is None:
+                prove_here(self.order.proof)
                 self._reports = self._begin()
             self._last = next(self._reports)
+        except NodeError:
+            raise
         except SmallerPasses as wish:
             remark = f"CUDA out of memory: micro-batch {wish.size} -> {wish.smaller} a worker"
             return Outcome(result={}, failed=True, smaller=wish.smaller, remark=remark)
@@ -138,6 +166,7 @@ class TrialRun:
                 text="".join(traceback.format_exception(error)),
                 lost_another=isinstance(error, LostWorkerError) or _is_of_a_collective(error),
             )
+        remarks, self._remarks = [*self._remarks, *self._last.remarks], []
         return Outcome(
             result={
                 "epoch": self._last.epoch,
@@ -145,7 +174,7 @@ class TrialRun:
                 "stop_reason": self._last.stop_reason or "",
                 "stop_detail": self._last.stop_detail or "",
                 "hardware": self.hardware,
-                "remarks": list(self._last.remarks),
+                "remarks": remarks,
                 "done": self._last.stop_reason is not None,
             }
         )
@@ -169,7 +198,6 @@ class TrialRun:
             torch.cuda.empty_cache()
 
     def _begin(self) -> "Iterator[EpochReport]":
-        from satdet.data.store import TileStore
         from satdet.training import ALONE, StopAfter, meet, train
 
         order = self.order
@@ -179,7 +207,7 @@ class TrialRun:
         workers = self._open.enter_context(meet(self._meeting)) if self._meeting is not None else ALONE
         return train(
             self._config,
-            TileStore.open(order.store),
+            self._open.enter_context(order.tiles(self._remarks.append)),
             Path(order.directory),
             seed=order.seed,
             callbacks=callbacks,

@@ -40,6 +40,8 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         From a trial's state and what it is given to what the worker is told.
     resources : TrialResources
         What each trial is given.
+    place : callable
+        From what a trial is given to what is asked of Ray.
     grow : callable, optional
         From the number of trials that are left at a time, and the most workers, to what a trial is given then.
     limit : int
@@ -60,6 +62,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         order: Callable[[TrialState, TrialResources], TrialOrder],
         *,
         resources: TrialResources,
+        place: Callable[[TrialResources], PlacementGroupFactory],
         grow: Callable[[int, int], TrialResources] | None = None,
         limit: int,
         concurrency: int,
@@ -72,6 +75,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
         self._objectives = searcher.experiment.objectives
         self._order = order
         self._resources = resources
+        self._place = place
         self._grow = grow
         self._limit = limit
         self._concurrency = concurrency
@@ -113,7 +117,7 @@ class RecordedSearch(SearchAlgorithm):  # type: ignore[misc]
             trial_id=leg_id(state.trial_id, leg),
             config={"trial": self._order(state, given).to_json()},
             storage=self._spec["storage"],
-            placement_group_factory=PlacementGroupFactory(given.bundles()),
+            placement_group_factory=self._place(given),
             max_failures=MAX_RETRIES,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         )

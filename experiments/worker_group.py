@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from experiments.trial_run import Outcome, TrialOrder, TrialRun
@@ -120,7 +120,7 @@ class WorkerGroup:
             try:
                 outcomes[rank] = ray.get(done[0])
             except RayError as error:
-                lost = f"worker {rank} was lost ({' '.join(str(error).split())[:200]})"
+                lost = f"worker {rank} was lost ({_reason(error)})"
             if lost or outcomes[rank].failed:
                 deadline = deadline or time.monotonic() + _GRACE_SECONDS
         if lost:
@@ -150,9 +150,15 @@ class WorkerGroup:
         try:
             return list(ray.get(futures))
         except RayError as error:
-            raise LostWorkerError(f"a worker was lost ({' '.join(str(error).split())[:200]})") from error
+            raise LostWorkerError(f"a worker was lost ({_reason(error)})") from error
 
     def _forget_meetings(self) -> None:
         for folder in self._meetings:
             shutil.rmtree(folder, ignore_errors=True)
         self._meetings = []
+
+
+def _reason(error: RayError) -> str:
+    """Of a lost process what Ray says of it first, of an error in one the error itself, which comes last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1 if isinstance(error, RayTaskError) else 0][:200] if lines else type(error).__name__

@@ -11,6 +11,7 @@
     │   ├── FrameError             4   one FITS frame
     │   ├── CatalogueError         4   one catalogue
     │   └── TileStoreError         4   a tile store
+    ├── NodeError                  1   a node of a cluster that cannot run trials
     └── TrainingError              3   a trial that cannot go on
         ├── NonFiniteLossError     3   a loss that is NaN or infinite
         ├── CheckpointError        3   a checkpoint that is damaged or does not fit
@@ -70,6 +71,10 @@ class CatalogueError(DataError):
 
 class TileStoreError(DataError):
     """A tile store that is missing, incomplete or of another version."""
+
+
+class NodeError(SatdetError):
+    """A node of a cluster that cannot run trials; another one may, so a trial that meets it is tried elsewhere."""
 
 
 class TrainingError(SatdetError):

@@ -139,6 +139,7 @@ class Session:
             self.scheduler,
             self.order,
             resources=TrialResources(cpus=1, gpus=0, concurrency=CONCURRENCY),
+            place=lambda given: None,
             limit=searcher.total + more,
             concurrency=CONCURRENCY,
             interrupt=Interrupt(),

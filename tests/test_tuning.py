@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.execution.placement_groups import PlacementGroupFactory
 from rich.console import Console
 
 import search_spaces
@@ -26,6 +27,10 @@ from tests.searches import BY_ASHA, COMPLETED, begin, report, suggest
 
 EXPERIMENT = search_spaces.load("backbone_ablation")
 GIVEN = TrialResources(cpus=1, gpus=0, concurrency=2)
+
+
+def placed(given):
+    return PlacementGroupFactory(given.bundles())
 
 
 @dataclass
@@ -69,6 +74,7 @@ def searching(live, monkeypatch, limit=12, concurrency=2, grow=None):
         deciding(),
         order,
         resources=GIVEN,
+        place=placed,
         grow=grow,
         limit=limit,
         concurrency=concurrency,
@@ -283,7 +289,8 @@ def test_points_that_cannot_run_are_recorded_and_told_with_their_reason(tmp_path
         live.note("search", search_id="x", declaration=experiment.to_json(), digest=experiment.digest())
         live.listen(PlainScreen(Console(stderr=True), Outlook("x", 6, 2, lambda trial: 1)).event)
         search = RecordedSearch(
-            live, build_searcher(experiment), deciding(), order=None, resources=GIVEN, limit=6,
+            live, build_searcher(experiment), deciding(), order=None, resources=GIVEN,
+        place=placed, limit=6,
             concurrency=6, interrupt=Interrupt(),
         )  # fmt: skip
         for _ in range(6):

@@ -53,10 +53,13 @@ class TileStore:
     path : Path
     manifest : dict
         ``config`` (flat `TilesConfig`), ``frames`` (one dict a frame), ``counts``, ``versions``, ``digest``.
+    content_digest : str
+        SHA-256 of the manifest, which holds that of the rest; see `satdet.data.integrity`.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], content_digest: str) -> None:
         self.path = path
+        self.content_digest = content_digest
         self.manifest = manifest
         self._table = np.load(path / "table.npy")
         self._boxes = np.load(path / "boxes.npy", mmap_mode="r") if manifest["arrays"]["boxes"] else _no_boxes()
@@ -75,7 +78,8 @@ class TileStore:
         """
         path = Path(path)
         try:
-            manifest = json.loads((path / "manifest.json").read_text())
+            text = (path / "manifest.json").read_bytes()
+            manifest = json.loads(text)
         except FileNotFoundError:
             raise TileStoreError(f"{path}: no tile store here; make one with python -m satdet.prepare") from None
         except ValueError as error:
@@ -85,7 +89,7 @@ class TileStore:
                 f"{path}: format {manifest.get('format')!r}, this version reads {FORMAT}; prepare again"
             )
         try:
-            return cls(path, manifest)
+            return cls(path, manifest, hashlib.sha256(text).hexdigest())
         except (OSError, ValueError) as error:
             raise TileStoreError(f"{path}: incomplete store ({error}); remove the folder and prepare again") from None
 
