@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.credentials import TRACKING_URI
 from experiments.keeping import Keep, parse_keep
 from experiments.stoppers import Budget, parse_budget
 from satdet._storage import PATIENCE_SECONDS
@@ -142,7 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
     measured = parser.add_mutually_exclusive_group()
     measured.add_argument("--checkpoint", metavar="FILE", help="the model that an evaluation measures")
     measured.add_argument("--best-of", metavar="SEARCH", help="measure the best model of a search in this storage")
-    add("--tracking-uri", metavar="URI", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow (default: SQLite)")
+    add("--tracking-uri", metavar="URI", default=os.environ.get(TRACKING_URI), help="MLflow (default: SQLite)")
     add("--wandb", choices=("online", "offline", "off"), help="default: online with a key, else offline")
     add("--require-trackers", action="store_true", help="start only if MLflow and W&B answer (default: send later)")
     add("--keep", metavar="K[,SIZE]", help="newest checkpoints of a trial, and a cap for the search, like 3,20GB")

@@ -92,7 +92,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         if options.resume and data.to_json()["digest"] != earlier.header["data"]["digest"]:
             raise DataError(f"the frames in {data.source} are not those that the search began with; begin with --fresh")
         sys.stderr.write(f"{'connecting to' if options.address else 'starting'} Ray\n")
-        with ray_cluster(options.address, storage.ray_token) as capacity:
+        with ray_cluster(options.address) as capacity:
             plan = make_plan(experiment, _with_threads(options, earlier, capacity, say=True), capacity)
             if options.fresh and search.root.exists():
                 archive(storage, search, earlier)

@@ -63,9 +63,12 @@ def test_search_on_a_cluster_survives_a_lost_worker(cluster, tmp_path):
     assert token.read_text() not in said
 
     site = Site(tmp_path, DECLARATION)
+    wrong = tmp_path / "wrong"
+    wrong.write_text("0" * 64)
+    wrong.chmod(0o600)
     flags = ("--smoke", "--trials", "1", "--wandb", "off", "--address", address)
     refused = subprocess.run(
-        site.command(*flags), cwd=ROOT, env=site.environment() | access | {"RAY_AUTH_TOKEN_PATH": os.devnull},
+        site.command(*flags), cwd=ROOT, env=site.environment() | access | {"RAY_AUTH_TOKEN_PATH": str(wrong)},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert refused.returncode == 2
