@@ -17,6 +17,7 @@ from search_spaces.declare import SCHEDULERS, SEARCHERS, Experiment
 
 _TRIALS = 30
 """Of a grid that another searcher samples."""
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ class RunOptions:
     require_trackers: bool = False
     termination_notice: str | None = None
     storage_patience: float = PATIENCE_SECONDS
+    metrics_port: int = 0
     resume: bool = False
     fresh: bool = False
     plan: bool = False
@@ -160,6 +162,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=os.environ.get("SATDET_TERMINATION_NOTICE"),
         help="leave as on Ctrl-C when this file appears (spot machines)",
     )
+    add("--metrics-port", type=int, metavar="N", default=0, help="serve metrics for Prometheus on 127.0.0.1:N (0: no)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
         "--resume",
@@ -205,6 +208,8 @@ def options_of(parsed: argparse.Namespace) -> RunOptions:
         )
     if parsed.storage_patience < 0:
         raise UsageError(f"--storage-patience {parsed.storage_patience:g} is negative")
+    if not 0 <= parsed.metrics_port <= _LAST_PORT:
+        raise UsageError(f"--metrics-port {parsed.metrics_port} is not between 0 and {_LAST_PORT}")
     if parsed.continued and parsed.fresh:
         raise UsageError("--continue goes on with a search, --fresh begins anew: say one of them")
     if parsed.epochs is not None and not parsed.continued:

@@ -34,7 +34,7 @@ class TrackerProcess:
     def __init__(self, storage: StoragePaths, search: SearchPaths, options: RunOptions) -> None:
         self._search = search
         mode = wandb_mode(options)
-        self._names = [name for name in ("mlflow", "wandb", "optuna") if name != "wandb" or mode != "off"]
+        self._names = tracker_names(options)
         self._command = ["-m", "experiments.sync", search.name, "--storage", str(storage.root), "--wandb", mode]
         self._environment = dict(os.environ)
         self._environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
@@ -165,6 +165,11 @@ class TrackerProcess:
         said = shlex.join(["python", *self._command, *self._hint])
         secret = TRACKING_URI in self._environment and not self._hint
         return said + (" (with MLFLOW_TRACKING_URI as for this search)" if secret else "")
+
+
+def tracker_names(options: RunOptions) -> list[str]:
+    """Those that a search is sent to."""
+    return [name for name in ("mlflow", "wandb", "optuna") if name != "wandb" or wandb_mode(options) != "off"]
 
 
 def wandb_mode(options: RunOptions) -> WandbMode:

@@ -83,7 +83,8 @@ def test_no_credential_of_a_whole_search_is_told(tmp_path, wandb):
     (home := tmp_path / "home").mkdir()
     (temporary := tmp_path / "tmp").mkdir()
     (folder := tmp_path / "mlflow").mkdir()
-    site = Site(tmp_path / "site", DECLARATION)
+    (place := tmp_path / "site").mkdir()
+    site = Site(place, DECLARATION)
     environment = site.environment() | given | {"HOME": str(home), "TMPDIR": str(temporary)}
     environment |= {"WANDB_BASE_URL": wandb.proxy.uri, "MLFLOW_TRACKING_USERNAME": "service"}
     watch = Watch(hidden)
