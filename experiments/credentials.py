@@ -40,9 +40,14 @@ def known_secrets(uri: str | None = None, environment: Mapping[str, str] | None 
     In the environment a secret is known by the name of its variable, or stands in a URI. A path is none.
     """
     variables = os.environ if environment is None else environment
-    named = {value for name, value in variables.items() if _SECRET_NAME.fullmatch(name) and not _is_path(value)}
+    named = {value for name, value in variables.items() if is_secret_name(name) and not _is_path(value)}
     inside = {secret for each in (*variables.values(), uri or "") if "://" in each for secret in secrets_in(each)}
     return sorted((each for each in named | inside if len(each) >= _SHORTEST), key=len, reverse=True)
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether an environment variable of that name holds a password, a key or a token."""
+    return _SECRET_NAME.fullmatch(name) is not None
 
 
 def _is_path(value: str) -> bool:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from experiments.credentials import is_secret_name
 from satdet.errors import UsageError
 
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
@@ -51,6 +52,17 @@ def ray_access(address: str | None) -> Iterator[dict[str, Any]]:
             yield {"_temp_dir": str(Path(folder, "ray"))}  # a level deeper, for Ray lets everybody into its own
     finally:
         _restore(before, (_MODE, _TOKEN, _TOKEN_PATH, _SEVERAL_NODES))
+
+
+def keep_keys_out_of_runtime_env() -> None:
+    """Have Tune not hand the driver's cloud keys on to workers: it writes them into Ray's tables and logs.
+
+    Workers have the environment of their node, which on this machine is the driver's own.
+    """
+    from ray.tune.execution import class_cache
+
+    handed_on = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in handed_on if not is_secret_name(name)}
 
 
 def check_token_file(path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.credentials import withheld_from_children
-from experiments.ray_access import ray_access
+from experiments.ray_access import keep_keys_out_of_runtime_env, ray_access
 from satdet.errors import UsageError
 from search_spaces.declare import Resources
 
@@ -84,6 +84,7 @@ def ray_cluster(address: str | None) -> Iterator[Capacity]:
             )
             raise UsageError(f"{what} ({reason})") from error
         try:
+            keep_keys_out_of_runtime_env()
             total = ray.cluster_resources()
             yield Capacity(int(total.get("CPU", 0)), float(total.get("GPU", 0)))
         finally:

@@ -22,11 +22,12 @@ from tests.site import ROOT, Site
 from tests.test_search import DECLARATION
 
 OF_TRACKERS = ("WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+OF_CLOUDS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_KEY")
 
 
 def canaries() -> dict[str, str]:
     """Environment variables that hold credentials; none of the values is found anywhere by chance."""
-    made = {name: secrets.token_hex(20) for name in (*OF_TRACKERS, "AWS_SECRET_ACCESS_KEY", "PGPASSWORD")}
+    made = {name: secrets.token_hex(20) for name in (*OF_TRACKERS, *OF_CLOUDS, "PGPASSWORD")}
     return made | {"DATABASE_URL": f"postgresql://service:{secrets.token_hex(20)}@database/satdet"}
 
 
@@ -79,7 +80,7 @@ def test_no_credential_of_a_whole_search_is_told(tmp_path, wandb):
     given = canaries()
     password = secrets.token_hex(20)
     hidden = [*values_of(given), password.encode()]
-    assert len(hidden) == 7
+    assert len(hidden) == 10
     (home := tmp_path / "home").mkdir()
     (temporary := tmp_path / "tmp").mkdir()
     (folder := tmp_path / "mlflow").mkdir()
@@ -136,7 +137,7 @@ def check_ray(driver: int, hidden: list[bytes], given: dict[str, str]) -> None:
     for each in workers:
         environment = each.environ()
         assert [name for name in (*OF_TRACKERS, "MLFLOW_TRACKING_URI") if name in environment] == []
-        assert environment["AWS_SECRET_ACCESS_KEY"] == given["AWS_SECRET_ACCESS_KEY"], "the storage's key it does need"
+        assert {name: environment[name] for name in OF_CLOUDS} == {name: given[name] for name in OF_CLOUDS}
 
 
 @pytest.mark.parametrize("form", ["--tracking-uri {}", "--tracking-uri={}", "--tracking {}"])
