@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.credentials import TRACKING_URI
+from experiments.credentials import TRACKING_URI, masked
 from experiments.keeping import Keep, parse_keep
 from experiments.stoppers import Budget, parse_budget
 from satdet._storage import PATIENCE_SECONDS
@@ -190,7 +190,7 @@ def options_of(parsed: argparse.Namespace) -> RunOptions:
     Raises
     ------
     UsageError
-        For a number that is not positive, or a ``--set`` that is not ``key=value``.
+        For a number that is not positive, a tracking URI that is a folder, or a ``--set`` that is not ``key=value``.
     ConfigError
         For a key or value that the configuration does not have.
     """
@@ -208,6 +208,7 @@ def options_of(parsed: argparse.Namespace) -> RunOptions:
         )
     if parsed.storage_patience < 0:
         raise UsageError(f"--storage-patience {parsed.storage_patience:g} is negative")
+    check_tracking_uri(parsed.tracking_uri)
     if not 0 <= parsed.metrics_port <= _LAST_PORT:
         raise UsageError(f"--metrics-port {parsed.metrics_port} is not between 0 and {_LAST_PORT}")
     if parsed.continued and parsed.fresh:
@@ -231,6 +232,21 @@ def _more_epochs(text: str) -> int:
     if not text.startswith("+") or not text[1:].isdigit() or int(text) < 1:
         raise UsageError(f"--epochs {text} is not like +20")
     return int(text)
+
+
+def check_tracking_uri(uri: str | None) -> None:
+    """Refuse MLflow's file store, which it has given up.
+
+    Raises
+    ------
+    UsageError
+        For a folder, also as ``file:`` URI.
+    """
+    if uri is not None and (uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks"))):
+        raise UsageError(
+            f"--tracking-uri {masked(uri)}: runs are not kept in a folder of MLflow's own; leave it out for a database"
+            f" in the storage, or name a server or a database (also where {TRACKING_URI} says so)"
+        )
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from typing import IO
 
 from experiments.commands import no_search
 from experiments.credentials import TRACKING_URI, hidden_in_messages, off_the_process_list
+from experiments.options import check_tracking_uri
 from experiments.paths import SearchPaths, StoragePaths, storage_paths
 from experiments.record import read_record
 from experiments.state import SearchState
@@ -112,6 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _sync(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     try:
+        check_tracking_uri(options.tracking_uri)
         storage = storage_paths(options.storage)
         search = _search(storage, options.search)
         settings = TrackerSettings(
