@@ -5,6 +5,15 @@ import struct
 
 import psutil
 
+METHODS = (
+    "NodeInfoGcsService/GetAllNodeInfo",
+    "InternalKVGcsService/InternalKVKeys",
+    "JobInfoGcsService/GetAllJobInfo",
+    "NodeManagerService/GetSystemConfig",
+    "ObjectManagerService/Push",
+    "CoreWorkerService/GetCoreWorkerStats",
+)
+"""One at least of every server that Ray starts; each answers an empty request."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _SETTINGS = 0, 1, 4
 _END_STREAM, _END_HEADERS = 0x1, 0x4
@@ -26,6 +35,18 @@ def listeners(process: int) -> dict[tuple[str, int], str]:
                 if connection.status == psutil.CONN_LISTEN:
                     found[connection.laddr.ip, connection.laddr.port] = each.name()
         except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def listeners_with(variable: str, value: str) -> dict[tuple[str, int], str]:
+    """As `listeners`, of all processes with an environment variable of that value and all that these have started."""
+    found: dict[tuple[str, int], str] = {}
+    for each in psutil.process_iter():
+        try:
+            if each.environ().get(variable) == value:
+                found |= listeners(each.pid)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
 
@@ -65,6 +86,13 @@ def http_answer(port: int, method: str, path: str, token: str | None = None) -> 
     except OSError:
         return 0, b""
     return (int(head.split()[1]) if head.startswith(b"HTTP/1") else 0), body
+
+
+def answered(port: int, token: str | None = None) -> list[str]:
+    """The methods that return something on a port."""
+    methods = [name for name in METHODS if grpc_answer(port, f"/ray.rpc.{name}", token) is not None]
+    status, _ = http_answer(port, "POST", "/get_or_create_runtime_env", token)
+    return methods + ([f"HTTP {status}"] if status not in (0, 401, 403) else [])
 
 
 def _frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:

@@ -12,8 +12,17 @@ from pathlib import Path
 import pytest
 
 from experiments.record import read_record
+from tests.ports import answered, listeners_with
 from tests.site import ROOT, Site
 from tests.test_search import DECLARATION
+
+SERVED = {
+    "NodeInfoGcsService/GetAllNodeInfo",
+    "NodeManagerService/GetSystemConfig",
+    "ObjectManagerService/Push",
+    "HTTP 200",
+}
+"""What a node of a cluster answers to who has the token."""
 
 
 @pytest.fixture
@@ -61,6 +70,9 @@ def test_search_on_a_cluster_survives_a_lost_worker(cluster, tmp_path):
     token = Path(access["RAY_AUTH_TOKEN_PATH"])
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert token.read_text() not in said
+    ports = [port for _, port in listeners_with("RAY_AUTH_TOKEN_PATH", str(token))]
+    assert {method for port in ports for method in answered(port, token.read_text())} >= SERVED
+    assert [(port, found) for port in ports if (found := answered(port))] == []
 
     site = Site(tmp_path, DECLARATION)
     wrong = tmp_path / "wrong"

@@ -12,26 +12,9 @@ import pytest
 
 from experiments.ray_access import check_token_file, ray_access
 from satdet.errors import UsageError
-from tests.ports import grpc_answer, http_answer, listeners, process_tree
+from tests.ports import METHODS, answered, listeners, process_tree
 from tests.site import ROOT, Site
 from tests.test_search import DECLARATION
-
-METHODS = (
-    "NodeInfoGcsService/GetAllNodeInfo",
-    "InternalKVGcsService/InternalKVKeys",
-    "JobInfoGcsService/GetAllJobInfo",
-    "NodeManagerService/GetSystemConfig",
-    "ObjectManagerService/Push",
-    "CoreWorkerService/GetCoreWorkerStats",
-)
-"""One at least of every server that Ray starts; each answers an empty request."""
-
-
-def answered(port: int, token: str | None = None) -> list[str]:
-    """The methods that return something on a port."""
-    methods = [name for name in METHODS if grpc_answer(port, f"/ray.rpc.{name}", token) is not None]
-    status, _ = http_answer(port, "POST", "/get_or_create_runtime_env", token)
-    return methods + ([f"HTTP {status}"] if status not in (0, 401, 403) else [])
 
 
 def inside(address: str) -> bool:
