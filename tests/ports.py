@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from ipaddress import ip_address
 
 import psutil
 
@@ -51,9 +52,9 @@ def listeners_with(variable: str, value: str) -> dict[tuple[str, int], str]:
     return found
 
 
-def grpc_answer(port: int, method: str, token: str | None = None) -> bytes | None:
-    """The message that a gRPC server on loopback returns for an empty request; None if it returns none."""
-    headers = {":method": "POST", ":scheme": "http", ":path": method, ":authority": f"127.0.0.1:{port}"}
+def grpc_answer(at: tuple[str, int], method: str, token: str | None = None) -> bytes | None:
+    """The message that a gRPC server returns for an empty request; None if it returns none."""
+    headers = {":method": "POST", ":scheme": "http", ":path": method, ":authority": "127.0.0.1"}
     headers |= {"content-type": "application/grpc", "te": "trailers"}
     if token is not None:
         headers["authorization"] = f"Bearer {token}"
@@ -62,7 +63,7 @@ def grpc_answer(port: int, method: str, token: str | None = None) -> bytes | Non
     request += _frame(_DATA, _END_STREAM, 1, b"\0" * 5)
     answer = b""
     try:
-        with socket.create_connection(("127.0.0.1", port), _SECONDS) as connection, connection.makefile("rb") as stream:
+        with socket.create_connection(_reached(at), _SECONDS) as connection, connection.makefile("rb") as stream:
             connection.sendall(_PREFACE + request)
             while len(head := stream.read(9)) == 9 and not head.startswith(b"HTTP/"):
                 content = stream.read(int.from_bytes(head[:3], "big"))
@@ -75,12 +76,12 @@ def grpc_answer(port: int, method: str, token: str | None = None) -> bytes | Non
     return answer[5:] if answer else None
 
 
-def http_answer(port: int, method: str, path: str, token: str | None = None) -> tuple[int, bytes]:
-    """Status and body that an HTTP server on loopback returns; status 0 if it speaks no HTTP."""
+def http_answer(at: tuple[str, int], method: str, path: str, token: str | None = None) -> tuple[int, bytes]:
+    """Status and body that an HTTP server returns; status 0 if it speaks no HTTP."""
     access = f"Authorization: Bearer {token}\r\n" if token else ""
     request = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{access}Content-Length: 0\r\nConnection: close\r\n\r\n"
     try:
-        with socket.create_connection(("127.0.0.1", port), _SECONDS) as connection, connection.makefile("rb") as stream:
+        with socket.create_connection(_reached(at), _SECONDS) as connection, connection.makefile("rb") as stream:
             connection.sendall(request.encode())
             head, _, body = stream.read().partition(b"\r\n\r\n")
     except OSError:
@@ -88,11 +89,22 @@ def http_answer(port: int, method: str, path: str, token: str | None = None) -> 
     return (int(head.split()[1]) if head.startswith(b"HTTP/1") else 0), body
 
 
-def answered(port: int, token: str | None = None) -> list[str]:
-    """The methods that return something on a port."""
-    methods = [name for name in METHODS if grpc_answer(port, f"/ray.rpc.{name}", token) is not None]
-    status, _ = http_answer(port, "POST", "/get_or_create_runtime_env", token)
+def answered(at: tuple[str, int], token: str | None = None) -> list[str]:
+    """The methods that return something where somebody listens."""
+    methods = [name for name in METHODS if grpc_answer(at, f"/ray.rpc.{name}", token) is not None]
+    status, _ = http_answer(at, "POST", "/get_or_create_runtime_env", token)
     return methods + ([f"HTTP {status}"] if status not in (0, 401, 403) else [])
+
+
+def is_loopback(address: str) -> bool:
+    ip = ip_address(address)
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
+def _reached(at: tuple[str, int]) -> tuple[str, int]:
+    """Where from this machine one reaches who listens at an address, or at all of them."""
+    address, port = at
+    return ("127.0.0.1" if is_loopback(address) or ip_address(address).is_unspecified else address), port
 
 
 def _frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:

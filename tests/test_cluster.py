@@ -70,9 +70,9 @@ def test_search_on_a_cluster_survives_a_lost_worker(cluster, tmp_path):
     token = Path(access["RAY_AUTH_TOKEN_PATH"])
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert token.read_text() not in said
-    ports = [port for _, port in listeners_with("RAY_AUTH_TOKEN_PATH", str(token))]
-    assert {method for port in ports for method in answered(port, token.read_text())} >= SERVED
-    assert [(port, found) for port in ports if (found := answered(port))] == []
+    sockets = listeners_with("RAY_AUTH_TOKEN_PATH", str(token))
+    assert {method for at in sockets for method in answered(at, token.read_text())} >= SERVED
+    assert [(at, found) for at in sockets if (found := answered(at))] == []
 
     site = Site(tmp_path, DECLARATION)
     wrong = tmp_path / "wrong"

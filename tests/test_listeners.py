@@ -4,7 +4,6 @@ import os
 import signal
 import stat
 import subprocess
-from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -12,14 +11,9 @@ import pytest
 
 from experiments.ray_access import check_token_file, ray_access
 from satdet.errors import UsageError
-from tests.ports import METHODS, answered, listeners, process_tree
+from tests.ports import METHODS, answered, is_loopback, listeners, process_tree
 from tests.site import ROOT, Site
 from tests.test_search import DECLARATION
-
-
-def inside(address: str) -> bool:
-    ip = ip_address(address)
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
 def test_a_search_listens_on_loopback_and_tells_nothing_without_its_token(tmp_path):
@@ -39,13 +33,13 @@ def test_a_search_listens_on_loopback_and_tells_nothing_without_its_token(tmp_pa
         sockets = listeners(process.pid)
         assert {"gcs_server", "raylet"} <= set(sockets.values())
         assert len(sockets) >= 6
-        assert [address for address, _ in sockets if not inside(address)] == []
+        assert [address for address, _ in sockets if not is_loopback(address)] == []
         secret = token_file.read_text()
-        known = {port: answered(port, secret) for _, port in sockets}
+        known = {at: answered(at, secret) for at in sockets}
         assert {method for methods in known.values() for method in methods} == {*METHODS, "HTTP 200"}
         assert all(known.values()), (known, sockets)
         for token in (None, "0" * len(secret)):
-            assert [(port, found) for port in known if (found := answered(port, token))] == [], sockets
+            assert [(at, found) for at in known if (found := answered(at, token))] == [], sockets
         assert process.poll() is None
         assert not any(secret in argument for each in process_tree(process.pid) for argument in each.cmdline())
     finally:

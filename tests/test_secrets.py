@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from experiments.credentials import hide, known_secrets, secrets_in
-from experiments.paths import storage_paths
+from experiments.paths import SearchPaths, storage_paths
 from tests.fake_wandb import FakeWandb
 from tests.mlflow_server import mlflow_server
 from tests.ports import grpc_answer, listeners, process_tree
@@ -126,8 +126,8 @@ def check_ray(driver: int, hidden: list[bytes], given: dict[str, str]) -> None:
     assert list(token.parent.rglob("raylet.out"))
     assert told_in(token.parent, hidden) == []
     jobs = [
-        grpc_answer(port, "/ray.rpc.JobInfoGcsService/GetAllJobInfo", token.read_text())
-        for (_, port), owner in listeners(driver).items()
+        grpc_answer(at, "/ray.rpc.JobInfoGcsService/GetAllJobInfo", token.read_text())
+        for at, owner in listeners(driver).items()
         if owner == "gcs_server"
     ]
     assert [b"experiments.run" in job for job in jobs] == [True]
@@ -140,15 +140,38 @@ def check_ray(driver: int, hidden: list[bytes], given: dict[str, str]) -> None:
         assert {name: environment[name] for name in OF_CLOUDS} == {name: given[name] for name in OF_CLOUDS}
 
 
+def finished_search(storage: Path) -> SearchPaths:
+    """The record of a search that is still to be sent."""
+    search = storage_paths(storage).search("backbone_ablation")
+    with begin(search.record) as record:
+        report(record, suggest(record, 0), 1, 0.3, COMPLETED)
+        record.append("session_end", status="finished")
+    return search
+
+
+def test_files_of_wandb_that_are_sent_later_hold_no_key(tmp_path):
+    given = canaries()
+    (home := tmp_path / "home").mkdir()
+    storage = tmp_path / "runs"
+    name = finished_search(storage).name
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.sync", name, "--storage", str(storage), "--wandb", "offline"],
+        cwd=ROOT, env=os.environ | given | {"HOME": str(home)},
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (run,) = (storage / "wandb").glob("offline-run-*")
+    assert told_in(run, [b"map_50"])
+    assert told_in(tmp_path, values_of(given)) == []
+    assert not any(secret in (done.stdout + done.stderr).encode() for secret in values_of(given))
+
+
 @pytest.mark.parametrize("form", ["--tracking-uri {}", "--tracking-uri={}", "--tracking {}"])
 def test_a_password_on_the_command_line_is_soon_off_the_process_list(tmp_path, form):
     password = secrets.token_hex(20)
     flags = form.format(f"http://anna:{password}@127.0.0.1:9").split()
     storage = tmp_path / "runs"
-    search = storage_paths(storage).search("backbone_ablation")
-    with begin(search.record) as record:
-        report(record, suggest(record, 0), 1, 0.3, COMPLETED)
-        record.append("session_end", status="finished")
+    search = finished_search(storage)
     command = [sys.executable, "-m", "experiments.sync", search.name, "--storage", str(storage), "--wandb", "off"]
     process = subprocess.Popen(
         [*command, *flags, "--follow"], cwd=ROOT, text=True,
