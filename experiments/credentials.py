@@ -108,21 +108,33 @@ def withheld_from_children() -> Iterator[None]:
 
 
 def off_the_process_list(uri: str | None) -> None:
-    """Begin this process anew without `uri` on its command line, if that holds credentials: anybody can read it there.
+    """Begin this process anew without tracking URIs that hold credentials on its command line: all can read it there.
 
-    It is handed on as ``MLFLOW_TRACKING_URI`` instead, in an environment that only the same user can read. Returns if
-    there is nothing to hide. The process keeps its number; who lists processes in the half second before sees the URI.
+    The `uri` that counts is handed on as ``MLFLOW_TRACKING_URI``, in an environment that only the same user can read.
+    Returns if there is nothing to hide. The process keeps its number; who lists processes in the half second before
+    sees the URI.
     """
     arguments = sys.argv[1:]
-    if uri is None or masked(uri) == uri or not any(uri in argument for argument in arguments):
+    kept = _without_credentials(arguments)
+    if uri is None or kept == arguments:
         return
-    kept: list[str] = []
-    for argument in arguments:
-        if argument == uri:
-            kept.pop()  # the option that it is the value of
-        elif not argument.endswith(f"={uri}"):
-            kept.append(argument)
     sys.stdout.flush()
     sys.stderr.flush()
     before = sys.orig_argv[: len(sys.orig_argv) - len(arguments)]
     os.execve(sys.executable, [*before, *kept], os.environ | {TRACKING_URI: uri})
+
+
+def _without_credentials(arguments: Sequence[str]) -> list[str]:
+    kept: list[str] = []
+    for argument in arguments:
+        option, _, value = argument.partition("=")
+        if kept and _is_tracking_option(kept[-1]) and masked(argument) != argument:
+            kept.pop()
+        elif not (_is_tracking_option(option) and masked(value) != value):
+            kept.append(argument)
+    return kept
+
+
+def _is_tracking_option(argument: str) -> bool:
+    """Whether it is ``--tracking-uri``, or as much of it as tells it from others."""
+    return argument.startswith("--t") and "--tracking-uri".startswith(argument)

@@ -166,7 +166,7 @@ def test_files_of_wandb_that_are_sent_later_hold_no_key(tmp_path):
     assert not any(secret in (done.stdout + done.stderr).encode() for secret in values_of(given))
 
 
-@pytest.mark.parametrize("form", ["--tracking-uri {}", "--tracking-uri={}", "--tracking {}"])
+@pytest.mark.parametrize("form", ["--tracking-uri {0}", "--track={0}", "--tracking-uri {0}x --t {0}"])
 def test_a_password_on_the_command_line_is_soon_off_the_process_list(tmp_path, form):
     password = secrets.token_hex(20)
     flags = form.format(f"http://anna:{password}@127.0.0.1:9").split()
