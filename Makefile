@@ -2,9 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STORAGE ?= runs
 TEST_WORKERS ?= 2
+UI_PORT ?= 5000
 BIN := .venv/bin
 
-.PHONY: env demo test check format ui lock proofs smokes curves replay chaos faults reliability clean
+.PHONY: env demo test check format ui lock proofs smokes curves replay chaos faults reliability audit sbom clean
 
 env: .venv/.ready
 
@@ -31,8 +32,11 @@ format: env
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# For browsers of this machine: it answers to no other name, reads no pickles and keeps nothing in files of MLflow's own.
 ui: env
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow.db --host 127.0.0.1 --port 5000
+	MLFLOW_ALLOW_FILE_STORE=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false MLFLOW_DISABLE_TELEMETRY=true \
+		$(BIN)/mlflow ui --backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow.db --host 127.0.0.1 \
+		--port $(UI_PORT) --allowed-hosts 127.0.0.1:$(UI_PORT),localhost:$(UI_PORT)
 
 # What docs/detector.md shows; each can be run alone.
 proofs: env
@@ -71,6 +75,16 @@ faults: env
 
 reliability: env
 	$(BIN)/python -m benchmarks.reliability
+
+# Known vulnerabilities of the locked versions; it fails where the database cannot be asked.
+audit: env
+	$(BIN)/python -m benchmarks.audit
+
+# What is in the lock, as CycloneDX.
+sbom: env
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file build/sbom.json requirements.lock
 
 # Resolve the newest versions that pyproject.toml allows, for all platforms and Python versions at once.
 lock: env

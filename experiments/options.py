@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.credentials import TRACKING_URI, masked
 from experiments.keeping import Keep, parse_keep
 from experiments.resources import Capacity, parse_nodes
 from experiments.stoppers import Budget, parse_budget
@@ -18,6 +19,7 @@ from search_spaces.declare import SCHEDULERS, SEARCHERS, Experiment
 
 _TRIALS = 30
 """Of a grid that another searcher samples."""
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,7 @@ class RunOptions:
     require_trackers: bool = False
     termination_notice: str | None = None
     storage_patience: float = PATIENCE_SECONDS
+    metrics_port: int = 0
     resume: bool = False
     fresh: bool = False
     plan: bool = False
@@ -155,7 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
     measured = parser.add_mutually_exclusive_group()
     measured.add_argument("--checkpoint", metavar="FILE", help="the model that an evaluation measures")
     measured.add_argument("--best-of", metavar="SEARCH", help="measure the best model of a search in this storage")
-    add("--tracking-uri", metavar="URI", default=os.environ.get("MLFLOW_TRACKING_URI"), help="MLflow (default: SQLite)")
+    add("--tracking-uri", metavar="URI", default=os.environ.get(TRACKING_URI), help="MLflow (default: SQLite)")
     add("--wandb", choices=("online", "offline", "off"), help="default: online with a key, else offline")
     add("--require-trackers", action="store_true", help="start only if MLflow and W&B answer (default: send later)")
     add("--keep", metavar="K[,SIZE]", help="newest checkpoints of a trial, and a cap for the search, like 3,20GB")
@@ -172,6 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=os.environ.get("SATDET_TERMINATION_NOTICE"),
         help="leave as on Ctrl-C when this file appears (spot machines)",
     )
+    add("--metrics-port", type=int, metavar="N", default=0, help="serve metrics for Prometheus on 127.0.0.1:N (0: no)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
         "--resume",
@@ -199,7 +203,7 @@ def options_of(parsed: argparse.Namespace) -> RunOptions:
     Raises
     ------
     UsageError
-        For a number that is not positive, or a ``--set`` that is not ``key=value``.
+        For a number that is not positive, a tracking URI that is a folder, or a ``--set`` that is not ``key=value``.
     ConfigError
         For a key or value that the configuration does not have.
     """
@@ -215,6 +219,9 @@ def options_of(parsed: argparse.Namespace) -> RunOptions:
         raise UsageError(f"--nodes {parsed.nodes}: of which cluster? name it with --address")
     if parsed.storage_patience < 0:
         raise UsageError(f"--storage-patience {parsed.storage_patience:g} is negative")
+    check_tracking_uri(parsed.tracking_uri)
+    if not 0 <= parsed.metrics_port <= _LAST_PORT:
+        raise UsageError(f"--metrics-port {parsed.metrics_port} is not between 0 and {_LAST_PORT}")
     if parsed.continued and parsed.fresh:
         raise UsageError("--continue goes on with a search, --fresh begins anew: say one of them")
     if parsed.epochs is not None and not parsed.continued:
@@ -238,6 +245,21 @@ def _more_epochs(text: str) -> int:
     if not text.startswith("+") or not text[1:].isdigit() or int(text) < 1:
         raise UsageError(f"--epochs {text} is not like +20")
     return int(text)
+
+
+def check_tracking_uri(uri: str | None) -> None:
+    """Refuse MLflow's file store, which it has given up.
+
+    Raises
+    ------
+    UsageError
+        For a folder, also as ``file:`` URI.
+    """
+    if uri is not None and (uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks"))):
+        raise UsageError(
+            f"--tracking-uri {masked(uri)}: runs are not kept in a folder of MLflow's own; leave it out for a database"
+            f" in the storage, or name a server or a database (also where {TRACKING_URI} says so)"
+        )
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any] | None:

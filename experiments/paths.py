@@ -55,11 +55,6 @@ class StoragePaths:
         """Searches that a ``--fresh`` one has taken the name of."""
         return self.root / "archive"
 
-    @property
-    def ray_token(self) -> Path:
-        """The token of Ray clusters that we start; readable by its owner only."""
-        return self.root / ".ray-token"
-
     def search(self, name: str) -> "SearchPaths":
         """The paths of the search called `name`.
 

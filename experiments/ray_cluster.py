@@ -4,11 +4,12 @@ import contextlib
 import io
 import logging
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from experiments.credentials import withheld_from_children
+from experiments.ray_access import keep_keys_out_of_runtime_env, ray_access
 from experiments.resources import Capacity, Node, machine
 from satdet.errors import UsageError
 
@@ -30,10 +31,10 @@ _QUIET = {
 
 
 @contextmanager
-def ray_cluster(address: str | None, token_file: Path) -> Iterator[Capacity]:
+def ray_cluster(address: str | None) -> Iterator[Capacity]:
     """Connect to Ray at `address`, or start it on this machine for as long as the context lasts.
 
-    A cluster of our own asks for a token that only its owner can read, runs no dashboard and sends no statistics.
+    A cluster of our own is closed to everybody else (see `ray_access`), runs no dashboard and sends no statistics.
 
     Raises
     ------
@@ -41,32 +42,34 @@ def ray_cluster(address: str | None, token_file: Path) -> Iterator[Capacity]:
         If it cannot be reached or started.
     """
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
-    if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        if os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in os.environ:
-            os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token(token_file)))
-    import ray
+    with ray_access(address) as access:
+        import ray
 
-    local = {"num_cpus": machine().cpus, "include_dashboard": False}
-    try:
-        ray.init(
-            address=address or "local",
-            namespace="satdet",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-            **({} if address else local),
-        )
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        what = (
-            f"--address {address}: cannot connect to a Ray cluster there" if address else "Ray cannot be started here"
-        )
-        raise UsageError(f"{what} ({reason})") from error
-    try:
-        yield _capacity()
-    finally:
-        ray.shutdown()
+        local = {"num_cpus": machine().cpus, "include_dashboard": False}
+        try:
+            with withheld_from_children():
+                ray.init(
+                    address=address or "local",
+                    namespace="satdet",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=False,
+                    **({} if address else local),
+                    **access,
+                )
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            what = (
+                f"--address {address}: cannot connect to a Ray cluster there"
+                if address
+                else "Ray cannot be started here"
+            )
+            raise UsageError(f"{what} ({reason})") from error
+        try:
+            keep_keys_out_of_runtime_env()
+            yield _capacity()
+        finally:
+            ray.shutdown()
 
 
 def free_room() -> str:
@@ -84,17 +87,6 @@ def _capacity() -> Capacity:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     nodes = [Node(int(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in alive]
     return Capacity(tuple(node for node in nodes if node.cpus))
-
-
-def _token(path: Path) -> Path:
-    """A token file that only its owner can read, made if it is not there."""
-    if not path.exists():
-        partial = path.with_suffix(f".partial-{os.getpid()}")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-        partial.replace(path)
-    return path
 
 
 @contextmanager

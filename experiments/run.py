@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import search_spaces
+from experiments.credentials import hidden_in_messages, off_the_process_list
 from experiments.options import RunOptions, build_parser, options_of
 from satdet._cli import run_command
 
@@ -17,6 +18,8 @@ from satdet._cli import run_command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments`; returns the exit status."""
     parsed = build_parser().parse_args(arguments)
+    if arguments is None:
+        off_the_process_list(parsed.tracking_uri)
     outcome = [0]
 
     def command() -> None:
@@ -25,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             outcome[0] = _run(options_of(parsed))
 
-    return run_command(command, debug=parsed.debug) or outcome[0]
+    with hidden_in_messages(parsed.tracking_uri):
+        return run_command(command, debug=parsed.debug) or outcome[0]
 
 
 def _list() -> None:

@@ -12,6 +12,7 @@ from experiments.interrupt import Interrupt, StoragePause, terminated_like_inter
 from experiments.live import LiveSearch
 from experiments.lock import in_turn, sole_driver
 from experiments.models import export_missing_models
+from experiments.monitoring import SearchCollector, check_port, metrics_endpoint
 from experiments.nodes import proven_nodes
 from experiments.opening import (
     archive,
@@ -31,7 +32,7 @@ from experiments.resources import UNKNOWN, Capacity, machine
 from experiments.session import Session, file_identity, search_ends, work_left
 from experiments.state import SearchState
 from experiments.summary import write_summary
-from experiments.tracking import TrackerProcess
+from experiments.tracking import TrackerProcess, tracker_names
 from experiments.weights import stand_in_weights
 from satdet.errors import DataError, SatdetError
 from search_spaces.declare import Experiment
@@ -55,6 +56,7 @@ def run_search(options: RunOptions) -> dict[str, Any]:
 
 def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
     """As `run_search`, of an experiment that need not be declared in a file."""
+    check_port(options.metrics_port)
     storage = storage_paths(options.storage)
     storage.make()
     search = storage.search(declared.name)
@@ -94,7 +96,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         if options.resume and data.to_json()["digest"] != earlier.header["data"]["digest"]:
             raise DataError(f"the frames in {data.source} are not those that the search began with; begin with --fresh")
         sys.stderr.write(f"{'connecting to' if options.address else 'starting'} Ray\n")
-        with ray_cluster(options.address, storage.ray_token) as there, proven_nodes(options.address, search) as nodes:
+        with ray_cluster(options.address) as there, proven_nodes(options.address, search) as nodes:
             capacity = options.nodes or nodes.usable(there)
             plan = make_plan(experiment, _with_threads(options, earlier, capacity, say=True), capacity)
             if options.fresh and search.root.exists():
@@ -108,7 +110,10 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
                 ray_logs_to(search.logs / "ray.log"),
                 Record(search.record, patience=options.storage_patience, pause=pause) as record,
             ):
-                return Session(LiveSearch(record), plan, data, options, storage, search, pause, nodes).run(reopen)
+                live = LiveSearch(record)
+                collector = SearchCollector(live, search, tracker_names(options))
+                with metrics_endpoint(options.metrics_port, collector):
+                    return Session(live, plan, data, options, storage, search, pause, nodes).run(reopen)
 
 
 def _prepare(storage: StoragePaths, plan: Plan, options: RunOptions) -> SearchData:

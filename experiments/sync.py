@@ -18,15 +18,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO
 
 from experiments.commands import no_search
+from experiments.credentials import TRACKING_URI, hidden_in_messages, off_the_process_list
+from experiments.options import check_tracking_uri
 from experiments.paths import SearchPaths, StoragePaths, storage_paths
 from experiments.record import read_record
 from experiments.state import SearchState
 from experiments.trackers import TRACKERS, TrackerSettings, TrackerState, tracker_states
 from experiments.trackers.base import WandbMode
-from experiments.trackers.outage import HIDDEN, masked, secrets_in
 from experiments.trackers.projection import Projection
 from satdet.errors import SatdetError, StorageError
 
@@ -87,24 +88,6 @@ def _sole_sender(search: SearchPaths, *, wait: bool) -> Iterator[None]:
         yield
 
 
-class _Masked:
-    """A text stream in which no credentials appear, whoever writes to it."""
-
-    def __init__(self, stream: TextIO, secrets: Sequence[str]) -> None:
-        self._stream = stream
-        self._secrets = secrets
-
-    def write(self, text: str) -> int:
-        hidden = masked(text)
-        for secret in self._secrets:
-            hidden = hidden.replace(secret, HIDDEN)
-        self._stream.write(hidden)
-        return len(text)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m experiments.sync", description=(__doc__ or "").splitlines()[0])
@@ -112,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--storage", default="runs", help="folder of the searches (default: runs)")
     parser.add_argument(
         "--tracking-uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI"),
+        default=os.environ.get(TRACKING_URI),
         help="MLflow server (default: where the search was sent before)",
     )
     parser.add_argument("--wandb", choices=("online", "offline", "off"), help="default: as before, else offline")
@@ -121,11 +104,16 @@ def main(arguments: list[str] | None = None) -> int:
     if options.follow:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _give_way(_NICENESS)
-    outputs = sys.stdout, sys.stderr
-    secrets = secrets_in(options.tracking_uri or "")
-    sys.stdout, sys.stderr = (cast(TextIO, _Masked(stream, secrets)) for stream in outputs)
+    if arguments is None:
+        off_the_process_list(options.tracking_uri)
+    with hidden_in_messages(options.tracking_uri, output=True):
+        return _sync(options)
+
+
+def _sync(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     try:
+        check_tracking_uri(options.tracking_uri)
         storage = storage_paths(options.storage)
         search = _search(storage, options.search)
         settings = TrackerSettings(
@@ -139,9 +127,6 @@ def main(arguments: list[str] | None = None) -> int:
     except SatdetError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_status
-    finally:
-        sys.stdout.flush()
-        sys.stdout, sys.stderr = outputs
     return 0 if all(projection.complete for projection in projections) else 1
 
 

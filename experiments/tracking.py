@@ -11,10 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from experiments.credentials import TRACKING_URI, masked
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths
 from experiments.trackers.base import TrackerState, WandbMode, tracker_states
-from experiments.trackers.outage import masked
 from experiments.trackers.wandb import has_key
 from satdet.errors import TrackerError
 
@@ -34,14 +34,14 @@ class TrackerProcess:
     def __init__(self, storage: StoragePaths, search: SearchPaths, options: RunOptions) -> None:
         self._search = search
         mode = wandb_mode(options)
-        self._names = [name for name in ("mlflow", "wandb", "optuna") if name != "wandb" or mode != "off"]
+        self._names = tracker_names(options)
         self._command = ["-m", "experiments.sync", search.name, "--storage", str(storage.root), "--wandb", mode]
         self._environment = dict(os.environ)
         self._environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         self._hint: list[str] = []
         if options.tracking_uri is not None:
             # Not an argument: it may hold a password, and everybody can read a process list.
-            self._environment["MLFLOW_TRACKING_URI"] = options.tracking_uri
+            self._environment[TRACKING_URI] = options.tracking_uri
             if masked(options.tracking_uri) == options.tracking_uri:
                 self._hint = ["--tracking-uri", options.tracking_uri]
         self._process: subprocess.Popen[bytes] | None = None
@@ -163,8 +163,13 @@ class TrackerProcess:
     def _rest(self) -> str:
         """The command that sends what was not sent."""
         said = shlex.join(["python", *self._command, *self._hint])
-        secret = "MLFLOW_TRACKING_URI" in self._environment and not self._hint
+        secret = TRACKING_URI in self._environment and not self._hint
         return said + (" (with MLFLOW_TRACKING_URI as for this search)" if secret else "")
+
+
+def tracker_names(options: RunOptions) -> list[str]:
+    """Those that a search is sent to."""
+    return [name for name in ("mlflow", "wandb", "optuna") if name != "wandb" or wandb_mode(options) != "off"]
 
 
 def wandb_mode(options: RunOptions) -> WandbMode:

@@ -12,8 +12,17 @@ from pathlib import Path
 import pytest
 
 from experiments.record import read_record
+from tests.ports import answered, listeners_with
 from tests.site import ROOT, Site
 from tests.test_search import DECLARATION
+
+SERVED = {
+    "NodeInfoGcsService/GetAllNodeInfo",
+    "NodeManagerService/GetSystemConfig",
+    "ObjectManagerService/Push",
+    "HTTP 200",
+}
+"""What a node of a cluster answers to who has the token."""
 
 
 @pytest.fixture
@@ -61,11 +70,17 @@ def test_search_on_a_cluster_survives_a_lost_worker(cluster, tmp_path):
     token = Path(access["RAY_AUTH_TOKEN_PATH"])
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert token.read_text() not in said
+    sockets = listeners_with("RAY_AUTH_TOKEN_PATH", str(token))
+    assert {method for at in sockets for method in answered(at, token.read_text())} >= SERVED
+    assert [(at, found) for at in sockets if (found := answered(at))] == []
 
     site = Site(tmp_path, DECLARATION)
+    wrong = tmp_path / "wrong"
+    wrong.write_text("0" * 64)
+    wrong.chmod(0o600)
     flags = ("--smoke", "--trials", "1", "--wandb", "off", "--address", address)
     refused = subprocess.run(
-        site.command(*flags), cwd=ROOT, env=site.environment() | access | {"RAY_AUTH_TOKEN_PATH": os.devnull},
+        site.command(*flags), cwd=ROOT, env=site.environment() | access | {"RAY_AUTH_TOKEN_PATH": str(wrong)},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert refused.returncode == 2

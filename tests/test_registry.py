@@ -1,6 +1,7 @@
 """The best model of a search in MLflow's registry: loaded by MLflow alone, it finds what our own prediction finds."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,7 @@ def test_mlflow_alone_loads_it_with_the_code_inside_and_finds_the_same(tmp_path,
     done = subprocess.run(
         [sys.executable, "-c", LOADED_BY_MLFLOW, site.storage.mlflow_uri, str(frame)],
         cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False,
+        env=os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(done.stdout.splitlines()[-1])

@@ -61,6 +61,8 @@ def only_error(err: str) -> str:
         (["backbone_ablation", "--keep", "2GB,3"], "--keep '2GB,3' is not like 3"),
         (["backbone_ablation", "--keep", "0"], "is not like 3"),
         (["backbone_ablation", "--keep", ""], "is not like 3"),
+        (["backbone_ablation", "--tracking-uri", "mlruns"], "--tracking-uri mlruns: runs are not kept in a folder"),
+        (["backbone_ablation", "--tracking-uri", "file:///mlruns"], "runs are not kept in a folder"),
         (["backbone_ablation", "--storage-patience", "-1"], "--storage-patience -1 is negative"),
         (["backbone_ablation", "--epochs", "+3"], "of which trial? name it with --continue"),
         (["backbone_ablation", "--continue", "t0000", "--epochs", "3"], "--epochs 3 is not like +20"),

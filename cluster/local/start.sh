@@ -34,13 +34,26 @@ while [ $# -gt 0 ]; do
     esac
 done
 
+if [ -L "$RAY_AUTH_TOKEN_PATH" ]; then
+    echo "error: $RAY_AUTH_TOKEN_PATH is a symbolic link; name the token's own file" >&2
+    exit 2
+fi
 if [ ! -s "$RAY_AUTH_TOKEN_PATH" ]; then
     if [ -n "$head_address" ]; then
         echo "error: $RAY_AUTH_TOKEN_PATH is missing; copy it from the head" >&2
         exit 2
     fi
-    mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")"
-    (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
+    (umask 077 && mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")" &&
+        od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
+fi
+folder=$(dirname "$RAY_AUTH_TOKEN_PATH")
+if [ -n "$(find "$RAY_AUTH_TOKEN_PATH" ! -uid "$(id -u)" -o ! -type f -o -perm /077)" ]; then
+    echo "error: $RAY_AUTH_TOKEN_PATH is not a file that only you can read; make another one, or chmod 600 it" >&2
+    exit 2
+fi
+if [ -n "$(find "$folder" -maxdepth 0 -perm /022 ! -perm -1000)" ]; then
+    echo "error: others can replace what is in $folder; chmod go-w it" >&2
+    exit 2
 fi
 
 [ -n "${CPUS:-}" ] && arguments+=(--num-cpus "$CPUS")

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from experiments.credentials import HIDDEN, masked
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, cell_name, suggestion
 from experiments.trackers.database import make_database
-from experiments.trackers.outage import HIDDEN, Unreachable, ask, masked
+from experiments.trackers.outage import Unreachable, ask
 from experiments.trackers.outbox import Outbox, Outgoing, Point
 from experiments.trackers.registry import register_best
 
@@ -30,6 +31,7 @@ _CLIENT = {
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _LONGEST_UPLOAD = 120

@@ -2,11 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from urllib.parse import unquote, urlsplit
 
-HIDDEN = "***"
-_USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
-_SECRET_QUERY = re.compile(r"(?i)([?&](?:[a-z_]*password|token|api_?key|secret)=)[^&\s'\"]+")
+from experiments.credentials import hide, known_secrets
+
 _LONGEST = 300
 
 
@@ -16,20 +14,6 @@ class Unreachable(Exception):
 
 class Anew(Exception):
     """A tracker's wish to be made again at once, and given the record from its beginning."""
-
-
-def masked(text: str) -> str:
-    """`text` with the user and the password of every URI in it hidden."""
-    return _SECRET_QUERY.sub(rf"\1{HIDDEN}", _USERINFO.sub(f"{HIDDEN}@", text))
-
-
-def secrets_in(uri: str) -> list[str]:
-    """The passwords that `uri` holds, as they stand there and decoded."""
-    try:
-        password = urlsplit(uri).password
-    except ValueError:
-        return []
-    return sorted({password, unquote(password)}, key=len, reverse=True) if password else []
 
 
 def ask(url: str, seconds: float) -> None:
@@ -64,8 +48,8 @@ def reason(error: BaseException) -> str:
     if match := re.search(r"too many (\d{3}) error responses", str(error)):
         return f"it answers with HTTP status {match.group(1)}"
     if isinstance(error, Unreachable):
-        return str(error)
-    return masked(f"{type(error).__name__}: {' '.join(str(error).split())}")[:_LONGEST]
+        return hide(str(error), known_secrets())
+    return hide(f"{type(error).__name__}: {' '.join(str(error).split())}", known_secrets())[:_LONGEST]
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

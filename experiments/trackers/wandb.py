@@ -12,10 +12,11 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
+from experiments.credentials import masked
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, suggestion, trial_summary
-from experiments.trackers.outage import Anew, Unreachable, ask, masked
+from experiments.trackers.outage import Anew, Unreachable, ask
 from experiments.trackers.outbox import Outbox, Outgoing
 from experiments.trackers.wandb_files import is_whole
 from satdet.errors import StorageError

@@ -19,8 +19,16 @@ _MOST_EXPANSION = 100
 _MOST_BYTES = 4 * 1024**3
 
 
-def read_content(path: Path, kind: type[DataError]) -> bytes:
+def read_content(path: Path, kind: type[DataError], most_bytes: int = _MOST_BYTES) -> bytes:
     """The content of file `path`, decompressed if it is gzipped or bzipped, whatever its name.
+
+    Parameters
+    ----------
+    path : Path
+    kind : type of DataError
+        Of what is raised.
+    most_bytes : int
+        That the file, and what it decompresses to, may have.
 
     Raises
     ------
@@ -31,15 +39,15 @@ def read_content(path: Path, kind: type[DataError]) -> bytes:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):
             raise kind(f"{path}: unreadable ({'a folder' if stat.S_ISDIR(state.st_mode) else 'not a file'})")
-        if state.st_size > _MOST_BYTES:
-            raise kind(f"{path}: {state.st_size} bytes, more than {_MOST_BYTES}; no frame or catalogue is so large")
+        if state.st_size > most_bytes:
+            raise kind(f"{path}: {state.st_size} bytes, more than {most_bytes}; no such file of one frame is so large")
         content = path.read_bytes()
         if not content:
             raise kind(f"{path}: an empty file; fetch it again")
         opener = next((opener for start, opener in _OPENERS.items() if content.startswith(start)), None)
         if opener is None:
             return content
-        most = allowed_bytes(len(content))
+        most = min(allowed_bytes(len(content)), most_bytes)
         unpacked = _single_gzip_member(content, most + 1)
         if unpacked is None:
             with opener(io.BytesIO(content)) as file:
@@ -47,7 +55,8 @@ def read_content(path: Path, kind: type[DataError]) -> bytes:
     except (OSError, EOFError, MemoryError, ValueError, zlib.error) as error:
         raise kind(f"{path}: unreadable or cut off ({first_line(error)})") from error
     if len(unpacked) > most:
-        raise kind(f"{path}: expands to more than {_MOST_EXPANSION} times its size; no frame with noise does")
+        limit = f"{most_bytes} bytes" if most == most_bytes else f"{_MOST_EXPANSION} times its size"
+        raise kind(f"{path}: expands to more than {limit}; no frame with noise does")
     return unpacked
 
 

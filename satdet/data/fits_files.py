@@ -20,11 +20,14 @@ from satdet.errors import DataError, FrameError
 
 Pixels = npt.NDArray[np.float32]
 
-_FIRST_CARD = b"SIMPLE  ="
+_FIRST_CARD, _EXTENSION = b"SIMPLE  =", b"XTENSION="
 _BAD_SUM = "Datasum verification failed"
 _MOST_PIXELS = 20_000 * 20_000
 _BYTES_A_PIXEL = 4
-_CARD_BYTES = 80
+_CARD_BYTES, _BLOCK_BYTES = 80, 2880
+_MOST_CARDS = 36_000
+"""Of one header. The longest histories have some thousands; over a million, astropy takes half a minute."""
+_LAST_CARD = re.compile(rb"END(?![A-Z0-9_-])")
 _WHOLE_NUMBER = re.compile(rb"[+-]?\d+")
 _COUNTS = {"NAXIS": 999, "TFIELDS": 999, "PCOUNT": sys.maxsize, "GCOUNT": sys.maxsize}
 """The largest that the FITS standard 4.0 (sections 4.4.1, 7.3.1) or memory allows. Over more axes or columns astropy
@@ -75,7 +78,7 @@ def read_image(path: Path) -> tuple[fits.Header, Pixels]:
 
 
 def check_counts(content: bytes, path: Path, kind: type[DataError]) -> None:
-    """See to it that no header in the `content` of a FITS file claims impossible numbers of axes, columns or groups.
+    """See to it that no header in the `content` of a FITS file is endless or claims impossible axes, columns or groups.
 
     Raises
     ------
@@ -90,6 +93,18 @@ def check_counts(content: bytes, path: Path, kind: type[DataError]) -> None:
             if _WHOLE_NUMBER.fullmatch(value) and not 0 <= int(value) <= most:
                 raise kind(f"{path}: {keyword} = {value.decode()}, which FITS does not allow; fetch it again")
             start = content.find(card, start + 1)
+    start = 0
+    while start >= 0:
+        if start % _BLOCK_BYTES == 0 and not _ends(content, start):
+            raise kind(f"{path}: a header of more than {_MOST_CARDS} cards, or without its END; fetch it again")
+        start = content.find(_EXTENSION, start + 1)
+
+
+def _ends(content: bytes, start: int) -> bool:
+    """Whether the header that begins at `start` has an end within its limit; one that is cut off has the file's."""
+    stop = start + _MOST_CARDS * _CARD_BYTES
+    ends = (match.start() for match in _LAST_CARD.finditer(content, start, stop))
+    return stop >= len(content) or any((end - start) % _CARD_BYTES == 0 for end in ends)
 
 
 def _first_image(hdus: fits.HDUList, path: Path) -> Any:

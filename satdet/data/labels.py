@@ -19,6 +19,8 @@ KNOWN_LABELS = (
 )  # fmt: skip
 """The report's labels, then the defects that it describes. Others are taken too, but said to be unknown."""
 
+_MOST_BYTES = 64 * 1024**2
+"""A line a frame; no survey has so many."""
 _SEPARATORS = re.compile(r"[;|,]")
 
 
@@ -45,9 +47,11 @@ def read_curation(path: Path) -> dict[str, Curation]:
     Raises
     ------
     DataError
-        If the file is unreadable, lacks a column, or lists a frame twice, or a row has too many cells.
+        If the file is unreadable or too large, lacks a column, or lists a frame twice, or a row has too many cells.
     """
     try:
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise DataError(f"{path}: {size} bytes, more than {_MOST_BYTES}; no label file is so large")
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = {"frame", "labels"} - set(reader.fieldnames or ())

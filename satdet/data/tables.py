@@ -27,6 +27,7 @@ _SHOWN = 40
 _MOST_LINES, _LONGEST_LINE = 2_000_000, 100_000
 """No frame has so many sources, and no catalogue so many columns."""
 _MOST_COLUMNS, _MOST_DIGITS = 9999, 9
+_MOST_BYTES = 512 * 1024**2
 
 
 def read_table(path: Path, needed: Collection[str]) -> dict[str, Column]:
@@ -44,7 +45,7 @@ def read_table(path: Path, needed: Collection[str]) -> dict[str, Column]:
     CatalogueError
         If the file is unreadable or none of these, or a row of text is short, long, or holds something not a number.
     """
-    content = read_content(path, CatalogueError)
+    content = read_content(path, CatalogueError, _MOST_BYTES)
     if content.startswith(_FITS):
         return _from_fits(content, needed, path)
     lines = _lines(content, path)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from satdet._archives import check_members, check_sums
 from satdet.config import DetectorConfig
 from satdet.config.detector import PRETRAINED
 from satdet.detector.adapters import merge_low_rank
@@ -98,7 +99,7 @@ def read_source(path: Path) -> Source:
         When the file is damaged or holds no weights.
     """
     try:
-        _check_sums(path)
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch raise almost anything
         reason = str(error).partition("\n")[0]
@@ -109,12 +110,12 @@ def read_source(path: Path) -> Source:
     return Source(merge_low_rank(state), config)
 
 
-def _check_sums(path: Path) -> None:
-    """Raise BadZipFile if a part of the file is damaged; torch does not compare the checksums in its own format."""
+def _check_archive(path: Path) -> None:
+    """Raise BadZipFile if it is an archive, and damaged or not as torch writes it."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if (part := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"wrong checksum of {part}")
+        with path.open("rb") as file:
+            check_members(file)
+            check_sums(file)
 
 
 def _is_entry(item: tuple[Any, Any]) -> bool:

@@ -21,7 +21,6 @@ import os
 import re
 import secrets
 import shutil
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial as bind
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from satdet._archives import check_members, check_sums
 from satdet._storage import sync
 from satdet.errors import CheckpointError, StorageError
 from satdet.training.patience import ONCE, StoragePatience
@@ -172,7 +172,7 @@ def read(path: Path, patience: StoragePatience = ONCE) -> dict[str, Any]:
     StorageError
         If the storage cannot be read.
     """
-    return patience.read(path, bind(_load, path, _check_parts))
+    return patience.read(path, bind(_load, path, check_sums))
 
 
 def read_record(path: Path, patience: StoragePatience = ONCE) -> dict[str, Any] | None:
@@ -338,6 +338,7 @@ def _load(path: Path, check: Callable[[BinaryIO], None]) -> dict[str, Any]:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
     with io.BufferedReader(raw) as file:
         try:
+            check_members(file)
             check(file)
             file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -351,12 +352,6 @@ def _load(path: Path, check: Callable[[BinaryIO], None]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a checkpoint of satdet, it holds a {type(content).__name__}")
     return content
-
-
-def _check_parts(file: BinaryIO) -> None:
-    with zipfile.ZipFile(file) as archive:  # torch.load does not compare the checksums in its own format
-        if (part := archive.testzip()) is not None:
-            raise zipfile.BadZipFile(f"wrong checksum of {part}")
 
 
 def _no_check(file: BinaryIO) -> None:
