@@ -95,6 +95,10 @@ class Volume:
         """Mount it, anew if it broke off; who has a file open from before has to open it again."""
         while os.path.ismount(self.path):
             _run("umount", "--lazy", str(self.path))
+        for device in self._devices:
+            # It lives on in open files; what the kernel has yet to write for it must not go over its successor.
+            with suppress(subprocess.CalledProcessError):
+                _run("blockdev", "--flushbufs", device)
         device = _run("losetup", "--find", "--show", str(self._image)).strip()
         self._devices.append(device)
         _run("mount", "-o", "ro" if read_only else "rw", device, str(self.path))

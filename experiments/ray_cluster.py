@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from experiments.credentials import withheld_from_children
 from experiments.ray_access import keep_keys_out_of_runtime_env, ray_access
@@ -48,15 +49,7 @@ def ray_cluster(address: str | None) -> Iterator[Capacity]:
         local = {"num_cpus": machine().cpus, "include_dashboard": False}
         try:
             with withheld_from_children():
-                ray.init(
-                    address=address or "local",
-                    namespace="satdet",
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=False,
-                    **({} if address else local),
-                    **access,
-                )
+                _begin(address=address or "local", **({} if address else local), **access)
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             what = (
@@ -70,6 +63,33 @@ def ray_cluster(address: str | None) -> Iterator[Capacity]:
             yield _capacity()
         finally:
             ray.shutdown()
+
+
+def _begin(**settings: Any) -> None:
+    """Connect, or start Ray. On a machine that is busy its nodes may not start within Ray's 30 s; a second try may do.
+
+    Raises
+    ------
+    Exception
+        Whatever Ray raises.
+    """
+    import ray
+
+    for tries_left in (1, 0):
+        try:
+            ray.init(
+                namespace="satdet",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+                **settings,
+            )
+        except Exception as error:
+            if not tries_left or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+        else:
+            return
 
 
 def free_room() -> str:

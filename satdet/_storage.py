@@ -44,6 +44,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Have a folder on disk with all that is in it."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
 def keep_trying(
     attempt: Callable[[], T],
     path: Path,

@@ -36,6 +36,13 @@ def make_database(path: Path, artifacts: Path) -> None:
             _make(path, artifacts)
 
 
+def dispose(uri: str) -> None:
+    """Close the connections that MLflow keeps to a database; it opens others when it needs them."""
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    _get_store(uri).engine.dispose()
+
+
 def _make(path: Path, artifacts: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

@@ -16,10 +16,11 @@ from experiments.credentials import HIDDEN, masked
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, cell_name, suggestion
-from experiments.trackers.database import make_database
-from experiments.trackers.outage import Unreachable, ask
+from experiments.trackers.database import dispose, make_database
+from experiments.trackers.outage import HIDDEN, Unreachable, ask, masked
 from experiments.trackers.outbox import Outbox, Outgoing, Point
 from experiments.trackers.registry import register_best
+from satdet._storage import sync_tree
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run, RunTag
@@ -164,7 +165,9 @@ class MlflowTracker(Tracker):
             self._found(search)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Let go of the database, where there is one: a storage that was away is not the one that is open."""
+        if self.settings.tracking_uri == self.settings.storage.mlflow_uri:
+            dispose(self._client.tracking_uri)
 
     def _flush(self, search: SearchState, *, rests: bool) -> None:
         """Bring the server's runs to what the record says; `rests`: no driver is at work."""
@@ -338,6 +341,9 @@ class MlflowTracker(Tracker):
                 with self._patience():
                     self._client.log_artifact(run_id, str(file))
                 self.state.sent(trial.trial_id, files=1)
+        own = self.settings.storage.mlflow_artifacts / self.settings.search.name / run_id
+        if own.is_dir():  # files that MLflow has only copied: a storage that breaks off must not lose them
+            sync_tree(own)
         if trial.ended_at is not None and whole:
             self.state.complete[trial.trial_id] = trial.ended_at
         del self._uploads[trial.trial_id]

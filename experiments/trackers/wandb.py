@@ -19,6 +19,7 @@ from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, su
 from experiments.trackers.outage import Anew, Unreachable, ask
 from experiments.trackers.outbox import Outbox, Outgoing
 from experiments.trackers.wandb_files import is_whole
+from satdet._storage import sync, sync_tree
 from satdet.errors import StorageError
 
 PROJECT = "satdet"
@@ -91,10 +92,12 @@ class WandbTracker(Tracker):
     def close(self) -> None:
         """Finish what is open, so that the files are whole; what a lost server has not taken is given up."""
         runs, self._runs = self._runs, {}
-        if not self._online:
-            for run in runs.values():
-                run.finish()
-        self._let_go()
+        try:
+            if not self._online:
+                for run in runs.values():
+                    run.finish()
+        finally:
+            self._let_go()  # else its process would know the runs as in use for ever
 
     def _let_go(self) -> None:
         """End W&B's own process, which returns when it has closed its files."""
@@ -125,7 +128,11 @@ class WandbTracker(Tracker):
 
     def _has_whole_files(self, trial_id: str) -> bool:
         folders = list(self.settings.storage.wandb.glob(f"offline-run-*-{self.state.run_ids[trial_id]}"))
-        return len(folders) == 1 and is_whole(folders[0])
+        if len(folders) != 1 or not is_whole(folders[0]):
+            return False
+        sync_tree(folders[0])  # which W&B does not: a storage that breaks off must not lose what counts as complete
+        sync(folders[0].parent)
+        return True
 
     def _lost(self) -> str | None:
         """Why runs cannot be sent to the server; None if they can."""
