@@ -28,3 +28,6 @@ RAY_METRICS = {
     "ray_resources",
 }
 """Of Ray 2.60, exported by its agent on every node."""
+
+PROMETHEUS_METRICS = {"up"}
+"""Of Prometheus itself, for everything it asks."""

@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
-from cluster.check.metric_names import RAY_METRICS, SATDET_METRICS
+from cluster.check.metric_names import PROMETHEUS_METRICS, RAY_METRICS, SATDET_METRICS
 from cluster.check.model import Faults, Place, Rule
 from cluster.check.site import Site
 
@@ -21,8 +21,9 @@ _COMMON = {"job", "instance", "le", "quantile"}
 
 def unknown_metrics(site: Site) -> Faults:
     """Names in expressions that neither Ray nor satdet exports, and labels that a metric of ours does not have."""
+    known = {*SATDET_METRICS, *RAY_METRICS, *PROMETHEUS_METRICS, *_recorded(site)}
     for place, expression in expressions(site):
-        for message in expression_faults(expression):
+        for message in expression_faults(expression, known):
             yield place, f"{message} in {' '.join(expression.split())[:120]}"
 
 
@@ -42,6 +43,12 @@ def expressions(site: Site) -> Iterator[tuple[Place, str]]:
                 yield Place(site.name(path), line), expression
 
 
+def _recorded(site: Site) -> Iterator[str]:
+    for document in site.documents:
+        for group in document.get("groups") or ():
+            yield from (rule["record"] for rule in group.get("rules") or () if "record" in rule)
+
+
 def _panel_expressions(node: Any) -> Iterator[str]:
     if isinstance(node, list):
         for each in node:
@@ -56,8 +63,8 @@ def _panel_expressions(node: Any) -> Iterator[str]:
                 yield from _panel_expressions(value)
 
 
-def expression_faults(expression: str) -> list[str]:
-    """What an expression asks for that is not there."""
+def expression_faults(expression: str, known: Set[str]) -> list[str]:
+    """What an expression asks for that is not among the `known` metrics, or a label that one of ours does not have."""
     plain = _STRING.sub('""', expression)
     faults = []
     for metric, selector in _SELECTOR.findall(plain):
@@ -67,7 +74,7 @@ def expression_faults(expression: str) -> list[str]:
         faults += [f"{metric} has no label {label}" for label in sorted(strange)]
     bare = _GROUPING.sub(" ", re.sub(r"\{[^}]*\}|\[[^\]]*\]|\"\"", " ", plain))
     for name in dict.fromkeys(_NAME.findall(bare)):
-        if name.lower() not in _KEYWORDS and name not in SATDET_METRICS and name not in RAY_METRICS:
+        if name.lower() not in _KEYWORDS and name not in known:
             faults.append(f"nobody exports {name}")
     return faults
 
