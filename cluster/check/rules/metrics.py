@@ -37,8 +37,8 @@ def expressions(site: Site) -> Iterator[tuple[Place, str]]:
     for path in site.files:
         if path.suffix == ".json" and path.parent.name == "monitoring":
             text = path.read_text(encoding="utf-8")
-            for expression in _panel_expressions(json.loads(text)):
-                written = json.dumps(expression, ensure_ascii=False)
+            for said, expression in _panel_expressions(json.loads(text)):
+                written = json.dumps(said, ensure_ascii=False)
                 line = text[: text.find(written)].count("\n") + 1 if written in text else None
                 yield Place(site.name(path), line), expression
 
@@ -49,16 +49,17 @@ def _recorded(site: Site) -> Iterator[str]:
             yield from (rule["record"] for rule in group.get("rules") or () if "record" in rule)
 
 
-def _panel_expressions(node: Any) -> Iterator[str]:
+def _panel_expressions(node: Any) -> Iterator[tuple[str, str]]:
+    """What a dashboard says, and the expression in it."""
     if isinstance(node, list):
         for each in node:
             yield from _panel_expressions(each)
     elif isinstance(node, dict):
         for key, value in node.items():
             if key == "expr" and isinstance(value, str):
-                yield value
+                yield value, value
             elif key in ("query", "definition") and isinstance(value, str) and value.startswith("label_values("):
-                yield value.removeprefix("label_values(").rpartition(",")[0]
+                yield value, value.removeprefix("label_values(").rpartition(",")[0]
             else:
                 yield from _panel_expressions(value)
 

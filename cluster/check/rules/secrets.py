@@ -41,7 +41,7 @@ def inline_secrets(site: Site) -> Faults:
 
 
 def _secret_in(line: str) -> str | None:
-    if line.lstrip().startswith(("#", "//", "--")):
+    if line.lstrip().startswith(("#", "//", "-- ")):
         return None
     for shape, what in _SHAPES:
         if shape.search(line):

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterator
 
 from cluster.check.model import Faults, Place, Rule
-from cluster.check.site import Site
+from cluster.check.site import Site, joined_lines
 from cluster.check.workloads import containers, ray_specs, services
 
 _LOCK = "requirements.lock"
@@ -25,11 +25,14 @@ def other_locks(site: Site) -> Faults:
         if name.startswith("mlflow") and ours.get(name, (version,))[0] != version:
             yield place, f"{name} {version} is {ours[name][0]} in {_LOCK}; resolve it again, as requirements.in says"
     for path in site.dockerfiles:
-        text = path.read_text(encoding="utf-8")
-        wanted = [_TRACKING] if "tracking" in site.name(path) else [_LOCK, _NODES]
-        for lock in wanted:
-            if lock not in text:
-                yield Place(site.name(path)), f"install {lock}"
+        file = site.name(path)
+        lines = joined_lines(path.read_text(encoding="utf-8"))
+        copied = {word for _, line in lines if line.startswith("COPY") for word in line.split()}
+        installed = {word for _, line in lines if line.startswith("RUN") for word in line.split()}
+        wanted = {_TRACKING: _LOCK} if "tracking" in file else {_LOCK: _LOCK, _NODES: _NODES}
+        for lock, inside in wanted.items():
+            if lock not in copied or inside not in installed:
+                yield Place(file), f"copy {lock} and install it"
 
 
 def other_versions(site: Site) -> Faults:
