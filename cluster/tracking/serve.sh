@@ -27,7 +27,7 @@ export AWS_SHARED_CREDENTIALS_FILE=$secrets/s3-credentials
 export MLFLOW_AUTH_ADMIN_USERNAME=admin
 
 # One database for runs, one for users: MLflow migrates each on its own.
-server=postgresql://mlflow@${DATABASE_HOST:-postgres}:${DATABASE_PORT:-5432}
+server=postgresql+psycopg2://mlflow@${DATABASE_HOST:-postgres}:${DATABASE_PORT:-5432}
 settings=$(mktemp)
 cat >"$settings" <<SETTINGS
 [mlflow]
