@@ -223,7 +223,10 @@ FAULTS = (
         "MLFLOW_TRACKING_PASSWORD",
     ),
     Fault("inline-secret", "cluster/token.sh", "umask 077", f"TOKEN='{SECRET}'", "TOKEN="),
-    Fault("inline-secret", SERVE, "server=postgresql+psycopg2://mlflow@", f"server=postgresql+psycopg2://mlflow:{SECRET}@", "server="),
+    Fault(
+        "inline-secret", SERVE, "server=postgresql+psycopg2://mlflow@",
+        f"server=postgresql+psycopg2://mlflow:{SECRET}@", "server=",
+    ),
     Fault("inline-secret", SERVE, "set -euo pipefail", "set -euo pipefail\nkey=AKIA" + "ABCDEFGHIJKLMNOP", "key="),
     Fault(
         "inline-secret", "cluster/gcp/setup.sh", "cluster/token.sh\n",
