@@ -111,6 +111,7 @@ FAULTS = (
     ),
     # Without commands of its own a cluster file has those of Ray's defaults.
     Fault("token-auth", ONPREM, "worker_start_ray_commands:\n", "worker_setup:\n"),
+    Fault("token-auth", GCP, "worker_start_ray_commands:\n", "metadata:\n"),
     Fault("token-auth", ENVIRONMENT, "export RAY_AUTH_MODE=token\n", ""),
     Fault("token-auth", ENVIRONMENT, "export RAY_AUTH_TOKEN_PATH=", "export TOKEN_PATH="),
     Fault("token-auth", NODE, ". cluster/environment.sh\n", ""),

@@ -11,6 +11,7 @@ from cluster.check.site import Site, with_ray_defaults
 from cluster.check.workloads import containers, ray_specs
 
 _STARTS_RAY = re.compile(r"""(?:\bray|\$ray"|/ray)\s+start\s""")
+_START_KEYS = ("head_start_ray_commands", "worker_start_ray_commands")
 _OURS = ("cluster/node.sh", "cluster/local/start.sh")
 _ENVIRONMENT = "cluster/environment.sh"
 _REFERENCE = "cluster/local/start.sh"
@@ -48,7 +49,7 @@ def starts(site: Site) -> Iterator[Start]:
 def ray_commands(document: Document) -> Iterator[tuple[Place, str]]:
     """The commands by which ``ray up`` starts Ray, those of Ray's defaults where the file says none."""
     config = with_ray_defaults(document.data)
-    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+    for key in _START_KEYS:
         for position, command in enumerate(config.get(key) or ()):
             yield document.place(key, position), str(command)
 
@@ -101,9 +102,10 @@ def open_clusters(site: Site) -> Faults:
         elif not re.search(r"\bRAY_AUTH_TOKEN(_PATH)?=", start.settings):
             yield start.place, "RAY_AUTH_TOKEN_PATH is not set; the token would be looked for in ~/.ray"
     for document in site.ray_files:
-        commands = [command for _, command in ray_commands(document)]
-        if not any(name in command for command in commands for name in (*_OURS, "ray start")):
-            yield document.place("head_start_ray_commands"), f"no command starts Ray; use {_OURS[0]}"
+        config = with_ray_defaults(document.data)
+        for key in _START_KEYS:
+            if not any(name in str(command) for command in config.get(key) or () for name in (*_OURS, "ray start")):
+                yield document.place(key), f"no command of {key} starts Ray; use {_OURS[0]}"
     for document, keys in ray_specs(site):
         if document.get(*keys, "authOptions", "mode") != "token":
             yield document.place(*keys, "authOptions"), "say authOptions: {mode: token}"
