@@ -48,8 +48,9 @@ RULES_FILE, DASHBOARD = "cluster/monitoring/satdet.rules.yml", "cluster/monitori
 NODE, ENVIRONMENT = "cluster/node.sh", "cluster/environment.sh"
 
 FAULTS = (
-    Fault("yaml", GCP, "max_workers: 4\nup", "max_workers: 4\nmax_workers: 5\nup", "max_workers: 5"),
-    Fault("yaml", CLUSTER, "  rayVersion: 2.60.0", "  rayVersion: [2.60.0", None),
+    Fault("readable", GCP, "max_workers: 4\nup", "max_workers: 4\nmax_workers: 5\nup", "max_workers: 5"),
+    Fault("readable", CLUSTER, "  rayVersion: 2.60.0", "  rayVersion: [2.60.0", None),
+    Fault("readable", DASHBOARD, '"refresh": "30s",', '"refresh": 30s,', "30s"),
     Fault("ray-schema", GCP, "idle_timeout_minutes: 10", "idle_timeout_minute: 10"),
     Fault("ray-schema", GCP, "upscaling_speed: 1.0", "upscaling_speed: fast", "upscaling_speed: fast"),
     Fault("ray-schema", GCP, "head_node_type: head", "head_node_type: haed", "head_node_type: haed"),
@@ -343,6 +344,19 @@ def test_the_command_says_each_finding_in_a_line_and_leaves_with_2(copy):
     assert done.stdout == f"{CLUSTER}:10: token-auth: say authOptions: {{mode: token}}\n"
     assert done.stderr.splitlines()[-1] == "error: 1 finding"
     assert "Traceback" not in done.stderr
+
+
+def test_a_file_of_another_form_is_one_line(copy, capsys):
+    path = copy / VALKEY
+    pattern = re.compile(r"\n      containers:.*?\n      volumes:", re.DOTALL)
+    path.write_text(pattern.sub("\n      containers: none\n      volumes:", path.read_text()))
+    assert main(["--root", str(copy)]) == 2
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].startswith("error: rule ")
+    broken = copy / GCP
+    broken.write_text(broken.read_text().replace("available_node_types:\n", "available_node_types: []\nmetadata:\n"))
+    assert main(["--root", str(copy)]) == 2
+    assert all(": ray-schema: " in line for line in capsys.readouterr().out.splitlines())
 
 
 def test_folders_that_are_not_there_are_said(tmp_path, capsys):

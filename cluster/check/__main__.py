@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.check.rules import RULES
+from cluster.check.rules import RULES, schemas
 from cluster.check.site import Site
 from satdet._cli import run_command
 from satdet.errors import UsageError
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(site: Site) -> None:
-    findings = sorted(
-        (finding for rule in RULES for finding in rule.check(site)),
-        key=lambda finding: (finding.place.file, finding.place.line or 0, finding.rule),
-    )
+    # What has not the form that its readers expect is mended before it is held against the other rules.
+    form = [finding for rule in schemas.RULES for finding in rule.check(site)]
+    findings = form or [finding for rule in RULES for finding in rule.check(site)]
+    findings.sort(key=lambda finding: (finding.place.file, finding.place.line or 0, finding.rule))
     for finding in findings:
         sys.stdout.write(f"{finding}\n")
     if site.crds is None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from satdet.errors import UsageError
+
 if TYPE_CHECKING:
     from cluster.check.site import Site
 
@@ -64,5 +66,16 @@ class Rule:
     faults: Callable[["Site"], Faults]
 
     def check(self, site: "Site") -> list[Finding]:
-        """The findings at a site, each once."""
-        return [Finding(place, self.name, message) for place, message in dict.fromkeys(self.faults(site))]
+        """The findings at a site, each once.
+
+        Raises
+        ------
+        UsageError
+            If a file has a form that the rule cannot make sense of.
+        """
+        try:
+            return [Finding(place, self.name, message) for place, message in dict.fromkeys(self.faults(site))]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"rule {self.name}: a file is not of the form that its readers expect ({error})"
+            ) from error

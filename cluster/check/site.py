@@ -112,6 +112,19 @@ class Site:
         return found
 
     @cached_property
+    def dashboards(self) -> list[tuple[str, str, Any]]:
+        """JSON files that can be read: name, text and data; the others are in `unreadable`."""
+        found = []
+        for path in self.files:
+            if path.suffix == ".json":
+                text = path.read_text(encoding="utf-8")
+                try:
+                    found.append((self.name(path), text, json.loads(text)))
+                except json.JSONDecodeError as error:
+                    self.unreadable.append((Place(self.name(path), error.lineno), f"not JSON: {error.msg}"))
+        return found
+
+    @cached_property
     def ray_files(self) -> list[Document]:
         """Cluster files of ``ray up``."""
         return [each for each in self.documents if isinstance(each.data, dict) and "cluster_name" in each.data]

@@ -34,13 +34,11 @@ def expressions(site: Site) -> Iterator[tuple[Place, str]]:
             for position, rule in enumerate(group.get("rules") or ()):
                 keys = ("groups", number, "rules", position, "expr")
                 yield document.place(*keys), str(rule.get("expr", ""))
-    for path in site.files:
-        if path.suffix == ".json" and path.parent.name == "monitoring":
-            text = path.read_text(encoding="utf-8")
-            for said, expression in _panel_expressions(json.loads(text)):
-                written = json.dumps(said, ensure_ascii=False)
-                line = text[: text.find(written)].count("\n") + 1 if written in text else None
-                yield Place(site.name(path), line), expression
+    for name, text, dashboard in site.dashboards:
+        for said, expression in _panel_expressions(dashboard):
+            written = json.dumps(said, ensure_ascii=False)
+            line = text[: text.find(written)].count("\n") + 1 if written in text else None
+            yield Place(name, line), expression
 
 
 def _recorded(site: Site) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Files have the form that their readers expect: YAML, Ray's schema for cluster files, KubeRay's for its resources."""
+"""Files have the form that their readers expect: YAML or JSON, Ray's schema of cluster files, KubeRay's of resources."""
 
 from functools import cache
 from pathlib import Path
@@ -14,9 +14,9 @@ from cluster.check.workloads import pods
 from satdet.errors import UsageError
 
 
-def yaml_faults(site: Site) -> Faults:
+def unreadable(site: Site) -> Faults:
     """Files that cannot be read, and keys that are said twice."""
-    _ = site.documents
+    _ = site.documents, site.dashboards
     yield from site.unreadable
 
 
@@ -93,7 +93,7 @@ def _closed(schema: Any) -> Any:
 
 
 RULES = (
-    Rule("yaml", "every YAML file can be read and says nothing twice", yaml_faults),
+    Rule("readable", "every YAML and JSON file can be read, and says nothing twice", unreadable),
     Rule("ray-schema", "Ray accepts the cluster files", ray_schema_faults),
     Rule("crd-schema", "KubeRay accepts its resources (with --crds)", crd_faults),
 )

@@ -43,7 +43,9 @@ def loose_recipes(site: Site) -> Faults:
         for number, line in joined_lines(path.read_text(encoding="utf-8")):
             place = Place(file, number)
             instruction, _, rest = line.partition(" ")
-            if instruction == "ARG" and "=" in rest:
+            if instruction == "FROM":
+                user = (place, "")
+            elif instruction == "ARG" and "=" in rest:
                 name, _, value = rest.partition("=")
                 arguments[name.strip()] = value.strip()
             elif instruction == "USER":
