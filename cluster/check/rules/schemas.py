@@ -1,4 +1,4 @@
-"""Files have the form that their readers expect: YAML or JSON, Ray's schema of cluster files, KubeRay's of resources."""
+"""Files have the form that their readers expect: YAML or JSON, Ray's schema of cluster files, KubeRay's of its own."""
 
 from functools import cache
 from pathlib import Path
