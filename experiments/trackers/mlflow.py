@@ -17,7 +17,7 @@ from experiments.record import Event
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, cell_name, suggestion
 from experiments.trackers.database import dispose, make_database
-from experiments.trackers.outage import HIDDEN, Unreachable, ask, masked
+from experiments.trackers.outage import Unreachable, ask
 from experiments.trackers.outbox import Outbox, Outgoing, Point
 from experiments.trackers.registry import register_best
 from satdet._storage import sync_tree
