@@ -75,8 +75,8 @@ class Chaos:
     sent_later : bool
         Whether ``experiments.sync`` was run in the end, for the search had said that something was left, or that it had
         finished before.
-    left_behind : int
-        Processes of any session that were still there in the end.
+    left_behind : list of str
+        What those processes of any session run that were still there in the end.
     differences : dict
         From the twin.
     """
@@ -86,7 +86,7 @@ class Chaos:
     sessions: int = 0
     resumes: list[float] = field(default_factory=list)
     sent_later: bool = False
-    left_behind: int = 0
+    left_behind: list[str] = field(default_factory=list)
     differences: Differences = field(default_factory=dict)
 
 
@@ -122,6 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 searches.append(chaos)
                 if moments and not chaos.kills:
                     missed.append(moments.popleft())
+                    moments.append("result")  # which does come: as many kills as were asked for
                 sys.stderr.write(_line(chaos))
                 result = report(searches, twins, missed, shared=options.shared)
                 options.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -174,7 +175,7 @@ def torment(search: SmallSearch, twin: Twin, folder: Path, moments: deque[str], 
                 chaos.kills.append((moments.popleft(), target))
             chaos.resumes += _until_training(session) if begun else []
         chaos.sessions = len(sessions)
-        chaos.left_behind = sum(len(each.left_behind(_GRACE_SECONDS)) for each in sessions)
+        chaos.left_behind = [command for each in sessions for command in each.left_behind(_GRACE_SECONDS)]
         for each in sessions:
             kill_marked(each.mark)
         _judge(chaos, site, twin, sessions[-1])
@@ -214,7 +215,7 @@ def report(
             "wandb_points": sum(outcome.points("wandb") for outcome in wanted),
         },
         "differences": dict(differences),
-        "processes_left_behind": sum(search.left_behind for search in searches),
+        "processes_left_behind": sum(len(search.left_behind) for search in searches),
         "searches_with_trackers_sent_later": sum(search.sent_later for search in searches),
         "seconds_from_resume_to_training": spread([second for search in searches for second in search.resumes]),
         "searches": [asdict(search) for search in searches],
@@ -300,7 +301,7 @@ def _storage(search: SmallSearch, folder: Path) -> Iterator[tuple[Site, dict[str
 
 def _line(chaos: Chaos) -> str:
     what = "; ".join(f"{kind}: {', '.join(each[:3])}" for kind, each in chaos.differences.items())
-    left = f"; {chaos.left_behind} processes left behind" if chaos.left_behind else ""
+    left = f"; left behind: {'; '.join(chaos.left_behind)}" if chaos.left_behind else ""
     return f"{chaos.search.kind}-{chaos.search.seed}: {len(chaos.kills)} kills, {what or 'as if undisturbed'}{left}\n"
 
 

@@ -191,12 +191,12 @@ class Session:
         self.process.wait()
         self.journal.look()
 
-    def left_behind(self, grace: float) -> list[int]:
-        """Processes that it has started and that are still there so many seconds after it has ended."""
+    def left_behind(self, grace: float) -> list[str]:
+        """Processes that it has started and that are still there so many seconds after it has ended: what they run."""
         deadline = time.monotonic() + grace
         while (left := marked(self.mark)) and time.monotonic() < deadline:
             time.sleep(0.2)
-        return left
+        return [_command(process) for process in left]
 
 
 def marked(mark: str) -> list[int]:
@@ -208,6 +208,14 @@ def marked(mark: str) -> list[int]:
             if wanted in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
     return found
+
+
+def _command(process: int) -> str:
+    """The beginning of a process's command line."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()[:200]
+    except OSError:
+        return "gone meanwhile"
 
 
 def kill_marked(mark: str) -> None:
