@@ -27,6 +27,7 @@ check: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m cluster.check
 
 format: env
 	$(BIN)/ruff check --fix .
