@@ -71,16 +71,14 @@ class Workers:
         Its own, from 0.
     count : int
         How many there are.
+    met : bool
+        Whether they have met, see `meet`; one that has met nobody does without the exchange.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1) -> None:
+    def __init__(self, rank: int = 0, count: int = 1, *, met: bool = False) -> None:
         self.rank = rank
         self.count = count
-
-    @property
-    def alone(self) -> bool:
-        """Whether there is no other."""
-        return self.count == 1
+        self.alone = not met
 
     @property
     def leads(self) -> bool:
@@ -212,7 +210,7 @@ def meet(meeting: Meeting) -> Iterator[Workers]:
             timeout=timedelta(seconds=meeting.seconds),
         )
     try:
-        yield Workers(meeting.rank, meeting.count)
+        yield Workers(meeting.rank, meeting.count, met=True)
     finally:
         dist.destroy_process_group()
 
