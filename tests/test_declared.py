@@ -1,6 +1,7 @@
 """Whatever can be declared of detector, optimizer and training changes something: no value is without effect."""
 
 import copy
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from satdet.training.learner import Learner
 from satdet.training.memory import halved
 from satdet.training.optimizer import build_optimizer, learning_rate
 from satdet.training.progress import Progress
+from satdet.training.workers import Meeting, meet
 
 CPU = torch.device("cpu")
 SIDE = 64
@@ -168,6 +170,16 @@ def pass_after_one_that_does_not_fit(config, weights, store):
         return str(error)
 
 
+def layers_between_workers(config, weights, store):
+    """The kinds of layers that a worker of several trains."""
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = Meeting(rank=0, count=1, file=Path(folder, "meeting"), seconds=60)
+        with meet(meeting) as workers:
+            detector = build_detector(config.detector)
+            Learner(detector, config, CPU, steps_per_epoch=2, workers=workers)
+            return sorted({type(module).__name__ for module in detector.modules()})
+
+
 CASES = {
     "detector.backbone": (structure, "resnet34", {}),
     "detector.version": (structure, "v2", {}),
@@ -211,6 +223,7 @@ CASES = {
     "training.min_improvement": (course, 0.1, {"training.patience": 2}),
     "training.precision": (one_step, "bfloat16", {}),
     "training.channels_last": (one_step, False, {}),
+    "training.sync_batch_norm": (layers_between_workers, False, {"detector.batch_norm": "trainable"}),
     "training.loader_workers": (epoch_of_tiles, 1, {}),
 }
 
