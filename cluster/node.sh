@@ -21,16 +21,36 @@ if [ -z "${RAY_AUTH_TOKEN:-}" ]; then
     fi
 fi
 
-ray=.venv/bin/ray
+# Ray gives its own agents 15 s to start, which a busy machine or a first import from a shared file system can exceed: what
+# ends so early is tried again. A signal ends the node, and is no reason to.
+patiently() {
+    local attempt status process signalled
+    for attempt in 1 2 3 4 5; do
+        SECONDS=0
+        "$@" &
+        process=$!
+        trap 'ended=1; kill "$process" 2>/dev/null || true' TERM INT
+        while true; do
+            signalled=${ended:-}
+            status=0
+            wait "$process" || status=$?
+            [ "$signalled" = "${ended:-}" ] && break
+        done
+        [ "$status" = 0 ] || [ -n "${ended:-}" ] || [ "$SECONDS" -gt 90 ] && break
+        echo "Ray did not start (attempt $attempt of 5)" >&2
+    done
+    exit "$status"
+}
+
 case ${1:-} in
     head)
         shift
-        exec "$ray" start --head --port "${PORT:-6379}" --include-dashboard=false --disable-usage-stats "$@"
+        patiently .venv/bin/ray start --head --port "${PORT:-6379}" --include-dashboard=false --disable-usage-stats "$@"
         ;;
     worker)
         head=${2:?worker needs the address of the head, HEAD:PORT}
         shift 2
-        exec "$ray" start --address "$head" --disable-usage-stats "$@"
+        patiently .venv/bin/ray start --address "$head" --disable-usage-stats "$@"
         ;;
     *)
         echo "usage: $0 head|worker HEAD:PORT [ray start's options]" >&2
