@@ -18,7 +18,7 @@ from tests.site import ROOT, Site
 
 PACKAGES = ("experiments", "satdet", "search_spaces")
 _START_SECONDS = 120.0
-_STARTS = 4
+_STARTS = 8
 _PAUSE_SECONDS = 5.0
 """Ray itself gives up after 30 s, which a busy machine may need."""
 
