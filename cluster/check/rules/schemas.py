@@ -69,7 +69,7 @@ def _custom_resources(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found = {}
     for path in sorted(folder.glob("*.yaml")):
-        definition = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # a safe one, in C
+        definition = loader(path.read_text(encoding="utf-8")).get_single_data()
         if not isinstance(definition, dict) or definition.get("kind") != "CustomResourceDefinition":
             continue
         for version in definition["spec"]["versions"]:
