@@ -22,12 +22,12 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     """
 
     _group: WorkerGroup | None = None
+    _run: TrialRun | WorkerGroup | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin the trial that `config` orders."""
+        """Take the trial that `config` orders; it begins with the first step, so that what goes wrong is its failure."""
         self._order = TrialOrder(**config["trial"])
         self._remarks: list[str] = []
-        self._run = self._begun()
 
     def step(self) -> dict[str, Any]:
         """Train one epoch."""
@@ -36,7 +36,6 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             self._remarks.append(str(outcome.remark))
             self._order = replace(self._order, micro_batch_size=outcome.smaller)
             self._end_group()
-            self._run = self._begun()
             outcome = self._step()
         if outcome.failed:
             keep_traceback(self._order, outcome.result, outcome.text)
@@ -45,14 +44,19 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Leave the trial and begin another in this process."""
-        self._run.leave()
+        self._leave()
         self.setup(new_config)
         return True
 
     def cleanup(self) -> None:
         """Leave the trial: its checkpoints are complete when this returns, and device memory is free."""
-        self._run.leave()
+        self._leave()
         self._end_group()
+
+    def _leave(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.leave()
 
     def _begun(self) -> TrialRun | WorkerGroup:
         if self._order.workers == 1:
@@ -65,6 +69,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _step(self) -> Outcome:
         try:
+            self._run = self._run or self._begun()
             return self._run.step()
         except LostWorkerError:
             self._end_group()
@@ -73,4 +78,5 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     def _end_group(self) -> None:
         group, self._group = self._group, None
         if group is not None:
+            self._run = None
             group.end()
