@@ -25,9 +25,11 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     _run: TrialRun | WorkerGroup | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the trial that `config` orders; it begins with the first step, so that what goes wrong is its failure."""
+        """Begin the trial that `config` orders; several workers meet at the first step."""
         self._order = TrialOrder(**config["trial"])
         self._remarks: list[str] = []
+        if self._order.workers == 1:
+            self._run = TrialRun(self._order)
 
     def step(self) -> dict[str, Any]:
         """Train one epoch."""
@@ -58,9 +60,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         if run is not None:
             run.leave()
 
-    def _begun(self) -> TrialRun | WorkerGroup:
-        if self._order.workers == 1:
-            return TrialRun(self._order)
+    def _begun(self) -> WorkerGroup:
         if self._group is None:
             given = TrialResources(self._order.threads, self._order.gpus, 1, self._order.workers)
             self._group = WorkerGroup(given.bundles()[1:])
