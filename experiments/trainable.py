@@ -41,6 +41,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             outcome = self._step()
         if outcome.failed:
             keep_traceback(self._order, outcome.result, outcome.text)
+            self._end_group()  # of which others may still wait for the one that failed
         remarks, self._remarks = self._remarks, []
         return outcome.result | ({"remarks": [*remarks, *outcome.result.get("remarks", [])]} if remarks else {})
 
