@@ -221,7 +221,7 @@ FAULTS = (
         f"{{name: POSTGRES_PASSWORD, value: {SECRET}}}", "POSTGRES_PASSWORD",
     ),
     Fault(
-        "inline-secret", "cluster/search.sh", "name=${1", f"export MLFLOW_TRACKING_PASSWORD={SECRET}\nname=${{1",
+        "inline-secret", "cluster/search.sh", "storage=runs\n", f"export MLFLOW_TRACKING_PASSWORD={SECRET}\n",
         "MLFLOW_TRACKING_PASSWORD",
     ),
     Fault("inline-secret", "cluster/token.sh", "umask 077", f"TOKEN='{SECRET}'", "TOKEN="),
