@@ -221,7 +221,7 @@ FAULTS = (
         f"{{name: POSTGRES_PASSWORD, value: {SECRET}}}", "POSTGRES_PASSWORD",
     ),
     Fault(
-        "inline-secret", "cluster/search.sh", "name=${1", f"export MLFLOW_TRACKING_PASSWORD={SECRET}\nname=${{1",
+        "inline-secret", "cluster/search.sh", "storage=runs\n", f"export MLFLOW_TRACKING_PASSWORD={SECRET}\n",
         "MLFLOW_TRACKING_PASSWORD",
     ),
     Fault("inline-secret", "cluster/token.sh", "umask 077", f"TOKEN='{SECRET}'", "TOKEN="),
@@ -239,7 +239,7 @@ FAULTS = (
         "kind: Secret",
     ),
     Fault("shell-syntax", "cluster/token.sh", 'umask 077', 'if umask 077'),
-    Fault("shell-syntax", "cluster/slurm/search.sbatch", "for attempt in {1..90}; do", "for attempt in {1..90}"),
+    Fault("shell-syntax", "cluster/slurm/search.sbatch", "for attempt in {1..60}; do", "for attempt in {1..60}"),
     Fault("shell-strict", NODE, "set -euo pipefail\n", "set -e\n"),
     Fault("shell-strict", ENVIRONMENT, "# shellcheck shell=bash\n", ""),
     Fault("dockerfile", "cluster/Dockerfile", "python:3.11.14-slim-bookworm", "python:latest", "FROM ${BASE} AS"),
