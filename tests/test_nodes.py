@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import importlib
 import os
 import pickle
 import time
@@ -17,6 +18,8 @@ from experiments.nodes import ClusterNodes, Nodes, proven_nodes
 from experiments.paths import SearchPaths
 from experiments.ray_cluster import Capacity, ray_cluster
 from experiments.ray_nodes import Node
+from experiments.trainable import TrialOrder
+from satdet.config import TrialConfig, flatten
 from satdet.errors import NodeError, StorageError, UsageError
 from tests.clusters import ClusterNode, Search, loses_and_gains_a_node, other_checkout
 from tests.site import ROOT
@@ -171,6 +174,29 @@ def test_no_node_is_blamed_for_a_storage_that_is_away(search, monkeypatch, impat
         away.rename(proof.folder)
 
 
+@pytest.mark.parametrize("room", ["trainable.TrialTrainable", "measuring.EvaluationTrainable"])
+def test_an_unfit_node_is_no_failure_of_the_trial(search, monkeypatch, tmp_path, room):
+    module, _, name = room.partition(".")
+    trainable = object.__new__(getattr(importlib.import_module(f"experiments.{module}"), name))
+    monkeypatch.setattr(node_proof, "_this_node", lambda: "ab12")
+    with open_proof(search) as proof:
+        other = dataclasses.replace(proof, code="0" * 64)
+        trainable.setup({"trial": an_order(tmp_path, other).to_json()})
+        with pytest.raises(NodeError):
+            trainable.step()
+        assert not (tmp_path / "trial").exists()
+        proof.accept("ab12")
+        assert trainable.step()["stop_reason"] == "error"
+
+
+def an_order(folder, proof):
+    """A trial that fails by itself: there is no store."""
+    return TrialOrder(
+        trial_id="t0000", config=flatten(TrialConfig()), seed=0, directory=str(folder / "trial"),
+        store=str(folder / "nothing"), stoppers=[], threads=1, proof=proof.to_json(),
+    )  # fmt: skip
+
+
 def test_without_a_cluster_there_is_nothing_to_prove(search):
     with proven_nodes(None, search) as nodes:
         assert type(nodes) is Nodes and nodes.proof is None
@@ -213,8 +239,10 @@ def looked_until(nodes, wanted, seconds=60.0):
 
 
 def test_nodes_join_are_left_out_and_leave(cluster, search, tmp_path):
+    import ray
     from ray.tune.execution.placement_groups import PlacementGroupFactory
     from ray.util.placement_group import placement_group_table, remove_placement_group
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     def placed_on(nodes):
         group = nodes.placed(PlacementGroupFactory([{"CPU": 1}])).to_placement_group()
@@ -231,6 +259,10 @@ def test_nodes_join_are_left_out_and_leave(cluster, search, tmp_path):
         strange = cluster.add_node(num_cpus=4, env_vars={"PYTHONPATH": str(other)})
         said = looked_until(nodes, "is left out")
         assert f"satdet/training/loop.py in {other} is sha256" in said[-1] and strange.node_id[:8] in said[-1]
+        pinned = NodeAffinitySchedulingStrategy(strange.node_id, soft=False)
+        there = ray.remote(num_cpus=0, max_calls=1, scheduling_strategy=pinned)(prove_here)
+        with pytest.raises(NodeError, match=f"the code in {other} is not the driver's"):
+            ray.get(there.remote(nodes.proof.to_json()))
         assert {placed_on(nodes) for _ in range(3)} == {first.node_id}
         assert nodes.usable(Capacity(5, 0.0)) == Capacity(1, 0.0)
         good = cluster.add_node(num_cpus=1)

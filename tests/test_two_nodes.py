@@ -1,7 +1,5 @@
 """Searches on clusters of real Ray nodes: one leaves, another joins, and some cannot run trials."""
 
-import socket
-
 import pytest
 
 from benchmarks.chaos_support import MARK, SmallSearch
@@ -52,13 +50,12 @@ def test_nodes_without_the_storage_or_with_other_code_are_named_and_get_no_trial
     site.storage.mkdir()
     trained = tmp_path / "trained"
     watch = f"import pathlib; pathlib.Path({str(trained)!r}).touch()"
-    good, lost = cluster.join(), cluster.join()
+    good = cluster.join()
     unmounted = cluster.join(8, without_storage(site.storage)) if may_hide_storage(site.storage) else None
     flags = ("--concurrency", "2", "--trials", "2")
     with Search(site, cluster.address, cluster.environment, *flags) as search:
-        search.wait(lambda: good.trains() and lost.trains())
+        search.wait(good.trains)
         other = other_checkout(tmp_path / "other", WATCHED, watch)
-        lost.end()  # its trial waits for whatever joins
         late = cluster.join(8, PYTHONPATH=str(other))
         search.wait(lambda: f"{WATCHED} in {other} is sha256" in search.said())
         search.end()
@@ -66,10 +63,6 @@ def test_nodes_without_the_storage_or_with_other_code_are_named_and_get_no_trial
     left_out = [line for line in search.said().splitlines() if "is left out" in line]
     assert len(left_out) == 1 + (unmounted is not None), search.said()
     assert "the code differs" in left_out[-1] and "put the same checkout there" in left_out[-1]
-    errors = [event["error"] for event in search.events() if event["kind"] == "retried"]
-    assert any(
-        f"NodeError: node {socket.gethostname()}" in error and "is not the driver's" in error for error in errors
-    )
     assert not trained.exists()
     if unmounted is not None:
         assert "which the driver wrote; mount the same storage there under the same path" in left_out[0]
