@@ -74,3 +74,17 @@ def test_nodes_without_the_storage_or_with_other_code_are_named_and_get_no_trial
     assert f"error: --address {cluster.address}: no node there can run trials: node" in refused.said()
     assert (site.search / "summary.json").exists()
     late.end()
+
+
+def test_two_nodes_train_one_trial_together(cluster, tmp_path):
+    site = SmallSearch("grid", epochs=3).site(tmp_path)
+    nodes = cluster.join(), cluster.join()  # one CPU each, so that no node has room for both workers
+    flags = ("--trials", "1", "--workers-per-trial", "2", "--cpus-per-trial", "2")
+    with Search(site, cluster.address, cluster.environment, *flags) as search:
+        search.end()
+    search.check_whole(1, 3)
+    (begun,) = [event for event in search.events() if event["kind"] == "started"]
+    assert begun["workers"] == 2
+    assert all(event["hardware"].startswith("2 x ") for event in search.events() if event["kind"] == "result")
+    for node in nodes:
+        node.end()
