@@ -93,6 +93,10 @@ lock: env
 		--upgrade --extra dev pyproject.toml -o requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --upgrade - -o requirements-uv.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		-c requirements.lock cluster/requirements.in -o cluster/requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		cluster/tracking/requirements.in -o cluster/tracking/requirements.lock
 
 clean:
 	rm -rf .venv

@@ -1,9 +1,11 @@
 """Several processes that train one trial together, as the trial's own process in Ray sees them."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,6 +20,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from experiments.trial_run import Outcome, TrialOrder, TrialRun
 from satdet.errors import LostWorkerError
 
+_ADDRESS_OF_INTERFACE = 0x8915
+"""Linux's SIOCGIFADDR."""
 _GRACE_SECONDS = 5.0
 """How long the others have to say what they know when one has failed; mostly they wait for it in vain."""
 _MEETING_SECONDS = 1800.0
@@ -41,8 +45,10 @@ class TrialWorker:
         """Begin a trial, or another one in this process."""
         from satdet.training import Meeting
 
-        if meeting["file"] is not None:  # all on one machine: no other has to reach them
-            os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
+        # On one machine no other has to reach them; else a host's name may well be that of its loopback address.
+        interface = "lo" if meeting["file"] is not None else _interface(ray.util.get_node_ip_address())
+        if interface is not None:
+            os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = interface
         self._run = TrialRun(TrialOrder(**order), Meeting(**meeting))
 
     def step(self) -> Outcome:
@@ -156,6 +162,17 @@ class WorkerGroup:
         for folder in self._meetings:
             shutil.rmtree(folder, ignore_errors=True)
         self._meetings = []
+
+
+def _interface(address: str) -> str | None:
+    """The network interface of this machine with that IPv4 address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # it has no such address
+                answer = fcntl.ioctl(probe, _ADDRESS_OF_INTERFACE, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(answer[20:24]) == address:
+                    return name
+    return None
 
 
 def _reason(error: RayError) -> str:
