@@ -5,7 +5,7 @@ TEST_WORKERS ?= 2
 UI_PORT ?= 5000
 BIN := .venv/bin
 
-.PHONY: env demo test check format ui lock proofs smokes curves replay chaos faults reliability audit sbom clean
+.PHONY: env demo test check format ui lock proofs smokes curves replay chaos nodes faults reliability audit sbom clean
 
 env: .venv/.ready
 
@@ -64,6 +64,10 @@ replay: env
 chaos: env
 	$(BIN)/python -m benchmarks.chaos --kills 50
 	$(BIN)/python -m benchmarks.reliability
+
+# Searches on two real nodes of this machine: one lost, one that joins, some unfit, one trial on both.
+nodes: env
+	$(BIN)/python -m pytest -m slow tests/test_two_nodes.py tests/test_nodes.py
 
 faults: env
 	$(BIN)/python -m benchmarks.node_chaos

@@ -118,7 +118,7 @@ def run(config, store, directory, **options):
 def scored(*values):
     """Evaluations with these map_50, epoch by epoch."""
     left = iter(values)
-    return lambda detect, batches, max_detections: {"map_50": next(left)}
+    return lambda detect, batches, **options: {"map_50": next(left)}
 
 
 def epochs_in(directory):
@@ -716,7 +716,7 @@ def test_patience_counts_anew_from_where_a_trial_goes_on(store, tmp_path, monkey
     config = with_values(CONFIG, {"training.patience": 2, "training.epochs": 9})
     values = dict(enumerate([0.5, 0.4, 0.3, 0.2, 0.1, 0.6, 0.1], start=1))
     epoch = iter(values)
-    monkeypatch.setattr(loop, "evaluate", lambda detect, batches, max_detections: {"map_50": values[next(epoch)]})
+    monkeypatch.setattr(loop, "evaluate", lambda detect, batches, **options: {"map_50": values[next(epoch)]})
     first = run(config, store, tmp_path)
     assert [report.stop_reason for report in first] == [None, None, "early_stopping"]
     assert run(config, store, tmp_path, after_epoch=3) == first[-1:]

@@ -16,8 +16,9 @@ from experiments.node_facts import NodeFacts, facts_here
 from experiments.node_proof import open_proof, prove, prove_here
 from experiments.nodes import ClusterNodes, Nodes, proven_nodes
 from experiments.paths import SearchPaths
-from experiments.ray_cluster import Capacity, ray_cluster
+from experiments.ray_cluster import ray_cluster
 from experiments.ray_nodes import Node
+from experiments.resources import Capacity
 from experiments.trainable import TrialOrder
 from satdet.config import TrialConfig, flatten
 from satdet.errors import NodeError, StorageError, UsageError
@@ -200,7 +201,7 @@ def an_order(folder, proof):
 def test_without_a_cluster_there_is_nothing_to_prove(search):
     with proven_nodes(None, search) as nodes:
         assert type(nodes) is Nodes and nodes.proof is None
-        assert nodes.usable(Capacity(2, 1.0)) == Capacity(2, 1.0)
+        assert nodes.usable(Capacity.of(2, 1.0)) == Capacity.of(2, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -211,13 +212,13 @@ def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("driver")
     before = Path.cwd()
     os.chdir(folder)
-    changed = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    changed = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
     kept = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         cluster.add_node(num_cpus=1)
-        with ray_cluster(cluster.address, folder / "token"):
+        with ray_cluster(cluster.address):
             yield cluster
     finally:
         cluster.shutdown()
@@ -264,7 +265,7 @@ def test_nodes_join_are_left_out_and_leave(cluster, search, tmp_path):
         with pytest.raises(NodeError, match=f"the code in {other} is not the driver's"):
             ray.get(there.remote(nodes.proof.to_json()))
         assert {placed_on(nodes) for _ in range(3)} == {first.node_id}
-        assert nodes.usable(Capacity(5, 0.0)) == Capacity(1, 0.0)
+        assert nodes.usable(Capacity.of(5, 0.0)) == Capacity.of(1, 0.0)
         good = cluster.add_node(num_cpus=1)
         assert good.node_id[:8] in looked_until(nodes, "has joined: 1 CPUs and 0 GPUs")[-1]
         cluster.remove_node(first)
@@ -286,18 +287,19 @@ def test_a_trial_that_finds_its_node_unfit_has_it_left_out(cluster, search, tmp_
     with proven_nodes("here", search) as nodes:
         said = []
         nodes.event({"kind": "retried", "error": "ActorDiedError: its node has died"}, None)
-        assert nodes.usable(Capacity(1, 0.0)) == Capacity(1, 0.0)
+        assert nodes.usable(Capacity.of(1, 0.0)) == Capacity.of(1, 0.0)
         nodes.event({"kind": "retried", "error": "NodeError: node vm: it does not see runs"}, None)
         nodes.look(said.append)
-        assert said == [] and nodes.usable(Capacity(1, 0.0)) == Capacity(1, 0.0)
+        assert said == [] and nodes.usable(Capacity.of(1, 0.0)) == Capacity.of(1, 0.0)
         Path(nodes.proof.folder, "driver").write_text("another storage is mounted here now")
         nodes.event({"kind": "retried", "error": "NodeError: node vm: it does not see runs"}, None)
         nodes.look(said.append)
         assert len(said) == 1 and node.node_id[:8] in said[0]
         assert "sees another file than the driver" in said[0] and "then start Ray there anew" in said[0]
-        assert nodes.usable(Capacity(1, 0.0)) == Capacity(0, 0.0)
+        assert nodes.usable(Capacity.of(1, 0.0)) == Capacity(())
 
 
+@pytest.mark.slow
 def test_a_search_spreads_and_goes_on_when_a_node_joins_and_another_leaves(cluster, tmp_path):
     for node in list(cluster.worker_nodes):
         cluster.remove_node(node)

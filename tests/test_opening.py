@@ -143,7 +143,7 @@ def test_what_cannot_be_continued_is_said(search, ended, options, message):
 
 
 def test_more_trials_of_a_search_whose_budget_is_spent_need_a_larger_one(ended):
-    spent, larger = (SearchEnds(Budget(epochs=epochs), 0.0) for epochs in (8.0, 9.0))
+    spent, larger = (SearchEnds(Budget(epochs=epochs)) for epochs in (8.0, 9.0))
     check_ends(ended, larger, asked=True)
     check_ends(ended, spent, asked=False)
     with pytest.raises(UsageError, match=r"is spent \(.* h, 8 epochs\); say a larger one with --budget"):

@@ -29,9 +29,9 @@ LOCKED = re.compile(r"^([a-z0-9-]+)==([^ ;\\]+)", re.MULTILINE)
 
 def made(target: str, *settings: str) -> str:
     """The command of a target, on one line, as make would run it."""
-    done = subprocess.run(
-        ["make", "--dry-run", "--old-file=env", target, *settings], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    command = ["make", "--dry-run", "--no-print-directory", "--old-file=env", target, *settings]
+    plain = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
     lines = done.stdout.replace("\\\n", " ").splitlines()
     return re.sub(r"\s+", " ", lines[-1])
 

@@ -137,8 +137,8 @@ def poisoned_losses(monkeypatch):
     """Losses are NaN from the second epoch on."""
     step = Learner.step
 
-    def poisoned(self, images, targets):
-        losses = step(self, images, targets)
+    def poisoned(self, images, targets, **options):
+        losses = step(self, images, targets, **options)
         return losses if self._steps <= BATCHES else torch.full_like(losses, math.nan)
 
     monkeypatch.setattr(Learner, "step", poisoned)

@@ -215,7 +215,8 @@ def test_every_end_is_the_recorded_one(survived):
 
 def test_an_outage_is_told_with_address_and_reason(survived):
     scene, _, told = survived
-    assert told == f"{scene.proxy.uri} cannot be reached (connection refused)"
+    reasons = ("connection refused", "connection reset by peer")  # as the proxy goes, the last request may be under way
+    assert told in [f"{scene.proxy.uri} cannot be reached ({reason})" for reason in reasons]
 
 
 def finished(record: Record, epochs: int = 1, trial: int = 0) -> str:

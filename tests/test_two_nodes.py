@@ -20,6 +20,9 @@ WATCHED = "satdet/training/loop.py"
 """Imported where a trial trains, and nowhere else."""
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def cluster():
     with real_cluster() as cluster:
