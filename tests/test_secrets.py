@@ -96,7 +96,7 @@ def test_no_credential_of_a_whole_search_is_told(tmp_path, wandb):
             cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         own = psutil.Process(process.pid)
-        while uri in own.cmdline():
+        while "experiments.run" not in (line := own.cmdline()) or uri in line:  # it may not have begun
             assert process.poll() is None, process.communicate()
         watch.start()
         site.wait_for_results(process, 1)
