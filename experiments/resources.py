@@ -88,11 +88,6 @@ class TrialResources:
         """CPUs of a trial."""
         return self.cpus * self.workers
 
-    @property
-    def trial_gpus(self) -> float:
-        """GPUs of a trial."""
-        return self.gpus * self.workers
-
     def bundles(self) -> list[dict[str, float]]:
         """What a trial asks of Ray, to be placed as one: its process, then with several workers each of them.
 
@@ -159,8 +154,7 @@ def divide(
     UsageError
         If not even one trial could ever be placed.
     """
-    if workers is None:
-        workers = int(gpus) if gpus is not None and gpus > 1 and gpus == int(gpus) else wanted.workers
+    workers = workers_a_trial(wanted, workers, gpus)
     each_gpus = wanted.gpus_per_worker if capacity.gpus else 0.0
     if gpus is not None:
         each_gpus = gpus / workers
@@ -183,6 +177,13 @@ def divide(
     return TrialResources(each_cpus or _fair_cpus(capacity.nodes, each_gpus, most * workers), each_gpus, most, workers)
 
 
+def workers_a_trial(wanted: Resources, workers: int | None, gpus: float | None) -> int:
+    """How many workers a trial has: what is said of them, else one for each of several GPUs, else what is declared."""
+    if workers is not None:
+        return workers
+    return int(gpus) if gpus is not None and gpus > 1 and gpus == int(gpus) else wanted.workers
+
+
 def grown(given: TrialResources, capacity: Capacity, at_a_time: int, most: int) -> TrialResources:
     """With as many workers a trial as there is room for when only `at_a_time` trials are left, but at most `most`."""
     room = capacity.holds(given.cpus, given.gpus) // max(1, at_a_time)
@@ -192,7 +193,8 @@ def grown(given: TrialResources, capacity: Capacity, at_a_time: int, most: int) 
 def _fair_cpus(nodes: Iterable[Node], gpus: float, workers: int) -> int:
     """The most CPUs that so many workers can have, each on one machine."""
     nodes = tuple(nodes)
-    for cpus in range(max(node.cpus for node in nodes), 1, -1):
+    most = min(max(node.cpus for node in nodes), sum(node.cpus for node in nodes) // workers)
+    for cpus in range(most, 1, -1):
         if sum(node.holds(cpus, gpus) for node in nodes) >= workers:
             return cpus
     return 1

@@ -28,7 +28,7 @@ from experiments.paths import StoragePaths, storage_paths
 from experiments.plan import Plan, make_plan
 from experiments.ray_cluster import ray_cluster, ray_logs_to
 from experiments.record import Record
-from experiments.resources import UNKNOWN, Capacity, machine
+from experiments.resources import UNKNOWN, Capacity, machine, workers_a_trial
 from experiments.session import Session, file_identity, search_ends, work_left
 from experiments.state import SearchState
 from experiments.summary import write_summary
@@ -78,7 +78,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
             check_unchanged(earlier, experiment)
         reopen = reopened(search, earlier, options) if options.continued else []
         capacity = options.nodes or (machine() if options.address is None else UNKNOWN)
-        plan = make_plan(experiment, _with_threads(options, earlier, capacity), capacity)
+        plan = make_plan(experiment, _with_threads(experiment, options, earlier, capacity), capacity)
         if options.resume:
             ends = search_ends(plan, options, earlier)
             check_ends(earlier, ends, asked=asked_for_more)
@@ -98,7 +98,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         sys.stderr.write(f"{'connecting to' if options.address else 'starting'} Ray\n")
         with ray_cluster(options.address) as there, proven_nodes(options.address, search) as nodes:
             capacity = options.nodes or nodes.usable(there)
-            plan = make_plan(experiment, _with_threads(options, earlier, capacity, say=True), capacity)
+            plan = make_plan(experiment, _with_threads(experiment, options, earlier, capacity, say=True), capacity)
             if options.fresh and search.root.exists():
                 archive(storage, search, earlier)
             interrupt = Interrupt(
@@ -131,11 +131,13 @@ def _prepare(storage: StoragePaths, plan: Plan, options: RunOptions) -> SearchDa
     return data
 
 
-def _with_threads(options: RunOptions, earlier: SearchState, capacity: Capacity, *, say: bool = False) -> RunOptions:
+def _with_threads(
+    experiment: Experiment, options: RunOptions, earlier: SearchState, capacity: Capacity, *, say: bool = False
+) -> RunOptions:
     """With as many CPUs a trial as it had before, where there are so many and nothing else is said."""
     if options.cpus_per_trial is not None or earlier.cpus is None or not options.resume:
         return options
-    workers = options.workers_per_trial or 1
+    workers = workers_a_trial(experiment.resources, options.workers_per_trial, options.gpus_per_trial)
     if capacity.holds(earlier.cpus, 0.0) >= workers:
         return replace(options, cpus_per_trial=earlier.cpus * workers)
     if say:
