@@ -24,7 +24,6 @@ from satdet.errors import LostWorkerError
 from satdet.training.callbacks import StopTraining
 
 T = TypeVar("T")
-_Group = Any  # torch has no public type of a process group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +70,15 @@ class Workers:
         Its own, from 0.
     count : int
         How many there are.
-    met : bool
-        Whether they have met, see `meet`; one that has met nobody does without the exchange.
+    patience : timedelta, optional
+        How long each waits for another, once they have met (`meet`); who has met nobody does without the exchange.
     """
 
-    def __init__(self, rank: int = 0, count: int = 1, *, met: bool = False) -> None:
+    def __init__(self, rank: int = 0, count: int = 1, *, patience: timedelta | None = None) -> None:
         self.rank = rank
         self.count = count
-        self.alone = not met
+        self.alone = patience is None
+        self._patience = patience
 
     @property
     def leads(self) -> bool:
@@ -150,10 +150,7 @@ class Workers:
     def share_batch_norm(self, detector: nn.Module) -> None:
         """Let all batch norm in `detector` that is trained have the statistics of all workers."""
         if not self.alone:
-            share_batch_norm(detector, dist.new_group(timeout=self._timeout()))
-
-    def _timeout(self) -> timedelta:
-        return timedelta(minutes=30)
+            share_batch_norm(detector, dist.new_group(timeout=self._patience))
 
     def _told(self, value: Any) -> Any:
         packed = _packed(value) if self.leads else torch.empty(0, dtype=torch.uint8)
@@ -200,6 +197,7 @@ def meet(meeting: Meeting) -> Iterator[Workers]:
     LostWorkerError
         If they do not all come.
     """
+    patience = timedelta(seconds=meeting.seconds)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _lost_if_it_fails():
         dist.init_process_group(
@@ -207,10 +205,10 @@ def meet(meeting: Meeting) -> Iterator[Workers]:
             store=meeting.store(),
             rank=meeting.rank,
             world_size=meeting.count,
-            timeout=timedelta(seconds=meeting.seconds),
+            timeout=patience,
         )
     try:
-        yield Workers(meeting.rank, meeting.count, met=True)
+        yield Workers(meeting.rank, meeting.count, patience=patience)
     finally:
         dist.destroy_process_group()
 
@@ -220,6 +218,8 @@ def _lost_if_it_fails() -> Iterator[None]:
     """What fails between workers is that another one has gone."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise LostWorkerError(f"another worker of the trial does not answer ({reason})") from error
