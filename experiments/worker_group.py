@@ -8,8 +8,8 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +131,7 @@ class WorkerGroup:
                 deadline = deadline or time.monotonic() + _GRACE_SECONDS
         if lost:
             raise LostWorkerError(lost)
-        causes = [outcome for outcome in outcomes.values() if outcome.failed and not outcome.lost_another]
-        if causes:
-            return causes[0]
-        if any(outcome.failed for outcome in outcomes.values()):
-            raise LostWorkerError(next(each.text for each in outcomes.values() if each.failed))
-        return outcomes[0]
+        return common(outcomes)
 
     def leave(self) -> None:
         """Have them leave the trial; whoever cannot is lost, and is none to wait for."""
@@ -162,6 +157,24 @@ class WorkerGroup:
         for folder in self._meetings:
             shutil.rmtree(folder, ignore_errors=True)
         self._meetings = []
+
+
+def common(outcomes: Mapping[int, Outcome]) -> Outcome:
+    """What the outcomes of several workers, by rank, come to: the cause of a failure, else what the leader says.
+
+    Raises
+    ------
+    LostWorkerError
+        If all that failed did so because another worker did not answer.
+    """
+    failed = [outcome for outcome in outcomes.values() if outcome.failed]
+    causes = [outcome for outcome in failed if not outcome.lost_another]
+    if causes:
+        return causes[0]
+    if failed:
+        raise LostWorkerError(failed[0].result["error"])
+    remarks = [remark for rank in sorted(outcomes) for remark in outcomes[rank].result["remarks"]]
+    return replace(outcomes[0], result=outcomes[0].result | {"remarks": list(dict.fromkeys(remarks))})
 
 
 def _interface(address: str) -> str | None:

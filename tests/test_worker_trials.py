@@ -12,6 +12,9 @@ from experiments.busy import BusyWatch
 from experiments.live import LiveSearch
 from experiments.record import read_record
 from experiments.resources import TrialResources
+from experiments.trial_run import Outcome
+from experiments.worker_group import common
+from satdet.errors import LostWorkerError
 from tests.searches import begin
 from tests.site import Site
 
@@ -101,6 +104,20 @@ def test_what_cannot_be_divided_or_placed_is_refused(tmp_path):
     assert wide.returncode == 2
     assert "a trial asks for 64 CPUs and 0 GPUs for 64 workers; there are" in wide.stderr
     assert "Traceback" not in wide.stderr
+
+
+def outcome(*remarks, error=None, lost_another=False):
+    result = {"epoch": 1, "remarks": list(remarks)} if error is None else {"epoch": 0, "error": error}
+    return Outcome(result=result, failed=error is not None, lost_another=lost_another)
+
+
+def test_what_several_workers_say_is_the_leaders_word_or_the_cause_of_a_failure():
+    said = common({1: outcome("no copy here", "slow"), 0: outcome("slow")})
+    assert said.result == {"epoch": 1, "remarks": ["slow", "no copy here"]}
+    gone = outcome(error="LostWorkerError: no answer", lost_another=True)
+    assert common({0: gone, 1: outcome(error="ValueError: bad")}).result["error"] == "ValueError: bad"
+    with pytest.raises(LostWorkerError, match="no answer"):
+        common({1: gone, 0: outcome()})
 
 
 def test_a_busy_cluster_is_said_once_a_minute(tmp_path, monkeypatch):
