@@ -11,6 +11,7 @@ from ray import tune
 from experiments.evaluation import PATHS
 from experiments.node_proof import prove_here
 from experiments.trial_run import TrialOrder, failure, keep_traceback
+from satdet._storage import write_whole
 from satdet.config import unflatten
 
 if TYPE_CHECKING:
@@ -65,9 +66,7 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
         if _key(mine) not in measured:
             with order.tiles(self._remarks.append) as store:
                 measured |= self._evaluate(store, cells if mine in cells else [mine], shared.parent)
-            partial = shared.with_suffix(".partial")
-            partial.write_text(json.dumps(measured))
-            partial.replace(shared)
+            write_whole(shared, json.dumps(measured).encode())
         picture = shared.with_name(f"{_key(mine)}.png")
         if picture.exists() and order.pictured:
             (directory / "detections.png").write_bytes(picture.read_bytes())

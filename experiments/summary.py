@@ -4,7 +4,6 @@ python -m experiments.summary SEARCH [--storage DIR]
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from experiments.paths import SearchPaths
 from experiments.record import read_record
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import TrackerState, tracker_states
+from satdet._storage import write_whole
 
 
 def summarise(search: SearchPaths, state: SearchState | None = None) -> dict[str, Any]:
@@ -58,9 +58,7 @@ def _dominates(one: list[float], other: list[float]) -> bool:
 def write_summary(search: SearchPaths, state: SearchState | None = None) -> dict[str, Any]:
     """Write the summary into the search's folder, replacing the old one in one step, and return it."""
     summary = summarise(search, state)
-    partial = search.summary.with_suffix(f".partial-{os.getpid()}")
-    partial.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    partial.replace(search.summary)
+    write_whole(search.summary, (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
     return summary
 
 

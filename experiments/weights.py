@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from satdet._storage import sync
 from satdet.config import DetectorConfig
 from satdet.config.detector import PRETRAINED
 
@@ -34,6 +35,7 @@ def stand_in_weights(folder: Path, detectors: Iterable[DetectorConfig]) -> Path:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             torch.save(_network(detector).state_dict(), partial)
+        sync(partial)
         partial.replace(folder / name)
         sys.stderr.write(f"smoke run: random weights stand in for {name}; --weights-dir takes published ones\n")
     return folder

@@ -44,6 +44,15 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, after a power cut too, finds all of it or what was there before."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial.write_bytes(content)
+    sync(partial)
+    partial.replace(path)
+    sync(path.parent)
+
+
 def sync_tree(folder: Path) -> None:
     """Have a folder on disk with all that is in it."""
     for path in (*folder.rglob("*"), folder):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -272,3 +273,23 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("[]")
+
+
+def test_a_survey_is_on_disk_before_its_files_have_their_names(tmp_path, monkeypatch):
+    synced, named = set(), {}
+    fsync, replace = os.fsync, Path.replace
+
+    def watched_fsync(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def watched_replace(path, target):
+        named[Path(target).name] = path.stat().st_ino in synced
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(Path, "replace", watched_replace)
+    frames = simulate_survey(tmp_path / "survey", frames=2, seed=3, size=96)
+    assert {"survey.json", "labels.csv", *(frame.name for frame in frames)} <= named.keys()
+    assert all(named.values()), named
+    assert (tmp_path / "survey").stat().st_ino in synced

@@ -2,11 +2,11 @@
 
 import functools
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from satdet._parallel import map_in_processes
+from satdet._storage import write_whole
 from satdet.errors import StorageError, UsageError
 
 Progress = Callable[[int, int], None]
@@ -143,6 +143,4 @@ def _write(path: Path, content: bytes) -> None:
     """Write `path`, unless it is right, so that a reader or a call after an interruption finds all of it or nothing."""
     if path.exists() and path.read_bytes() == content:
         return
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_whole(path, content)
