@@ -121,7 +121,10 @@ class Record:
     def _write(self, line: bytes) -> None:
         if os.fstat(self._file).st_size != self._end:
             raise self._not_ours()
-        remaining = memoryview(line)
+        self._put(line)
+
+    def _put(self, lines: bytes) -> None:
+        remaining = memoryview(lines)
         while remaining:
             remaining = remaining[os.write(self._file, remaining) :]
         os.fsync(self._file)
@@ -131,13 +134,27 @@ class Record:
         file = os.open(self.path, os.O_RDWR | os.O_APPEND)
         os.close(self._file)
         self._file = file
+        last = _line(self.events[-1]) if self.events else b""
+        if os.pread(file, len(last), self._end - len(last)) != last:
+            self._restore()
         tail = os.pread(file, 1 << 20, self._end)
         # A file system that broke off may have kept the length of what we wrote and zeros in its place.
-        others = tail != line and any(_event(each) is not None for each in tail.split(b"\n"))
-        if os.fstat(file).st_size < self._end or others:
+        if tail != line and _holds_events(tail):
             raise self._not_ours()
         os.ftruncate(file, self._end)
         self._write(line)
+
+    def _restore(self) -> None:
+        """Write again what a storage has lost that had it on disk by its own word, if nobody else has written since."""
+        with self.path.open("rb") as file:
+            content = file.read()
+        events, length = whole_prefix(content, self.path)
+        if events != self.events[: len(events)] or _holds_events(content[length:]):
+            raise self._not_ours()
+        os.ftruncate(self._file, length)
+        lost = b"".join(map(_line, self.events[len(events) :]))
+        self._put(lost)
+        self._end = length + len(lost)
 
     def _not_ours(self) -> StorageError:
         size = os.fstat(self._file).st_size
@@ -220,6 +237,11 @@ def _parse(content: bytes, path: Path, number: int) -> Iterator[tuple[Event, int
         yield event, newline + 1
         number += 1
         offset = newline + 1
+
+
+def _holds_events(content: bytes) -> bool:
+    """Whether there is a whole event in it, of whatever number."""
+    return any(_event(line) is not None for line in content.split(b"\n"))
 
 
 def _event(line: bytes) -> Event | None:

@@ -179,6 +179,55 @@ def test_an_error_that_waiting_does_not_help_is_not_waited_for(tmp_path, monkeyp
             record.append("session", host="h", process=2)
 
 
+class BreakingOff:
+    """A storage that fails once, and comes back as `content`, not as what it had said was on disk."""
+
+    def __init__(self, path, content):
+        self._path, self._content = path, content
+        self._fsync = os.fsync
+
+    def __call__(self, file):
+        if self._content is None:
+            return self._fsync(file)
+        self._path.write_bytes(self._content)
+        self._content = None
+        raise OSError(errno.EIO, "EIO")
+
+
+@pytest.mark.parametrize("rest", [b"", b"deadbeef {torn", bytes(100)])
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_lines_that_a_storage_has_lost_against_its_word_are_written_again(tmp_path, monkeypatch, kept, rest):
+    path = tmp_path / "record.jsonl"
+    with Record(path, pause=lambda seconds, error: False) as record:
+        for process in range(4):
+            record.append("session", host="h", process=process)
+        whole = path.read_bytes()
+        content = b"".join(whole.splitlines(keepends=True)[:kept]) + rest
+        monkeypatch.setattr(module.os, "fsync", BreakingOff(path, content))
+        record.append("session", host="h", process=4)
+        record.append("session", host="h", process=5)
+        assert path.read_bytes().startswith(whole)
+        assert [event["process"] for event in read_record(path)] == list(range(6))
+        assert read_record(path) == record.events
+
+
+def test_what_another_driver_has_written_in_place_of_lost_lines_is_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "record.jsonl"
+    with Record(path, pause=lambda seconds, error: False) as record:
+        record.append("session", host="h", process=1)
+        first = path.read_bytes()
+        record.append("session", host="of a long name", process=2)
+        (tmp_path / "copy.jsonl").write_bytes(first)
+        with Record(tmp_path / "copy.jsonl") as other:
+            other.append("session", host="x", process=3)
+        theirs = (tmp_path / "copy.jsonl").read_bytes()
+        assert len(theirs) < len(path.read_bytes())
+        monkeypatch.setattr(module.os, "fsync", BreakingOff(path, theirs))
+        with pytest.raises(StorageError, match="another process has changed it"):
+            record.append("session", host="h", process=4)
+        assert path.read_bytes() == theirs
+
+
 @pytest.mark.parametrize("refused_before", [False, True])
 def test_two_drivers_cannot_both_write(tmp_path, monkeypatch, refused_before):
     path = write_search(tmp_path / "record.jsonl")
