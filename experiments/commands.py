@@ -4,7 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from experiments.paths import SearchPaths, storage_paths
+from experiments.copies import bring_record
+from experiments.paths import SearchPaths, StoragePaths, storage_paths
 from satdet._cli import run_command
 from satdet.errors import UsageError
 
@@ -13,13 +14,14 @@ def on_search(prog: str, description: str, act: Callable[[SearchPaths], str], ar
     """Run a command line that does one thing to one search and prints what `act` returns; returns its exit status."""
     parser = argparse.ArgumentParser(prog=f"python -m {prog}", description=description.splitlines()[0])
     parser.add_argument("search", metavar="SEARCH")
-    parser.add_argument("--storage", default="runs", help="folder of the searches (default: runs)")
+    parser.add_argument("--storage", default="runs", help="folder or address of the searches (default: runs)")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
 
     def command() -> None:
         storage = storage_paths(options.storage)
         search = storage.search(options.search)
+        bring_record(search)
         if not search.record.is_file():
             raise no_search(search)
         sys.stdout.write(act(search) + "\n")
@@ -29,6 +31,6 @@ def on_search(prog: str, description: str, act: Callable[[SearchPaths], str], ar
 
 def no_search(search: SearchPaths) -> UsageError:
     """The error of a name under which there is no search, with those that there are."""
-    storage = storage_paths(search.root.parent)
+    storage = StoragePaths(search.root.parent, search.remote)
     known = ", ".join(storage.searches()) or "none"
-    return UsageError(f"{search.root}: no search of that name here; searches in {storage.root}: {known}")
+    return UsageError(f"{storage}/{search.name}: no search of that name here; searches in {storage}: {known}")

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.copies import bring_record
 from experiments.paths import storage_paths
 from experiments.progress import clock
 from experiments.wording import value_text, values_text
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("searches", metavar="SEARCH", nargs="+")
     parser.add_argument("--by", metavar="PATH", help="the best cell for each value of this path only")
     parser.add_argument("--format", choices=FORMATS, default="table")
-    parser.add_argument("--storage", default="runs", help="folder of the searches (default: runs)")
+    parser.add_argument("--storage", default="runs", help="folder or address of the searches (default: runs)")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(arguments)
 
@@ -116,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.searches:
             if name not in storage.searches():
                 known = ", ".join(storage.searches()) or "none"
-                raise UsageError(f"no search {name!r} in {storage.root}; there are: {known}")
+                raise UsageError(f"no search {name!r} in {storage}; there are: {known}")
+            bring_record(storage.search(name))
             summaries.append(summarise(storage.search(name)))
         sys.stdout.write(render(summaries, options.format, options.by))
 

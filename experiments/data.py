@@ -11,6 +11,7 @@ from experiments.resources import machine
 from satdet._cli import progress_bar
 from satdet.config import ConfigError, TilesConfig, TrialConfig, digest
 from satdet.data.store import SPLITS, TileStore
+from satdet.errors import StorageError
 from search_spaces.declare import SimulatedSurvey
 
 _REASONS_SHOWN = 5
@@ -64,6 +65,34 @@ def prepare_data(
         with progress_bar("preparing frames") as progress:
             stores[digest(tiles)] = prepare(source, tiles, out, labels=label_file, progress=progress)
     return SearchData(source, stores)
+
+
+def send_data(storage: StoragePaths, data: SearchData) -> None:
+    """Have the tile stores in the object store that the storage is in, each once, by its content.
+
+    Raises
+    ------
+    StorageError
+        If it does not take them.
+    """
+    from satdet.data.integrity import FILES
+
+    if storage.remote is None:
+        return
+    for store in data.stores.values():
+        objects = storage.remote.objects(stored_key(store))
+        try:
+            if FILES[0] in objects.listing():
+                continue
+            for name in reversed(FILES):  # the manifest last: where it is, all is
+                objects.upload(store.path / name, name)
+        except OSError as error:
+            raise StorageError(f"{objects}: tiles cannot be sent there ({error.strerror})") from None
+
+
+def stored_key(store: TileStore) -> str:
+    """Where a tile store is in an object store."""
+    return f"data/tiles/{store.content_digest}"
 
 
 def data_lines(data: SearchData) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from experiments.copies import bring_record
 from experiments.options import RunOptions
 from experiments.paths import StoragePaths
 from satdet.config import ConfigError, flatten, with_values
@@ -43,14 +44,17 @@ def best_checkpoint(storage: StoragePaths, name: str) -> Path:
     from experiments.summary import summarise
 
     if name not in storage.searches():
-        raise UsageError(
-            f"--best-of {name}: no such search in {storage.root}; there are {', '.join(storage.searches())}"
-        )
-    summary = summarise(storage.search(name))
+        raise UsageError(f"--best-of {name}: no such search in {storage}; there are {', '.join(storage.searches())}")
+    search = storage.search(name)
+    bring_record(search)
+    summary = summarise(search)
     best = next((trial for trial in summary["trials"] if trial["id"] == summary["best"]), None)
     if best is None or best["checkpoint"] is None:
         raise UsageError(f"--best-of {name}: none of its trials has a model yet")
-    return Path(best["checkpoint"])
+    try:
+        return search.trial_here(best["id"]) / "model.pt"
+    except OSError as error:
+        raise UsageError(f"--best-of {name}: {best['checkpoint']}: {error.strerror}") from None
 
 
 def evaluating(experiment: Experiment, checkpoint: Path) -> Experiment:

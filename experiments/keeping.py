@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.paths import SearchPaths
+from experiments.paths import SearchPaths, TrialFiles
 from experiments.record import Event
 from experiments.state import OPEN, SearchState
 from satdet.config import ConfigError
@@ -71,15 +71,14 @@ class CheckpointCap:
         """Remove what is too much; returns the bytes that were freed."""
         if self._total is None:
             return 0
-        from satdet.training import checkpoint_bytes, prune_checkpoint
-
-        excess = sum(checkpoint_bytes(self._search.trial(each)) for each in state.trials) - self._total
+        files = self._search.files()
+        checkpoints = _OfObjects(self._search, files) if self._search.remote is not None else _OfFolders(self._search)
+        excess = sum(map(checkpoints.size, state.trials)) - self._total
         freed = 0
         for trial in reversed(state.ranking()):
-            folder = self._search.trial(trial.trial_id)
-            if trial.status in OPEN or not (folder / "model.pt").exists():  # which is still made from a checkpoint
+            if trial.status in OPEN or "model.pt" not in files.of(trial.trial_id):  # still made from a checkpoint
                 continue
-            while freed < excess and (step := prune_checkpoint(folder)):
+            while freed < excess and (step := checkpoints.prune(trial.trial_id)):
                 freed += step
         if freed < excess and not self._said:
             self._said = True
@@ -88,6 +87,57 @@ class CheckpointCap:
                 f" {size_text(self._total)}; they are kept, for a resume needs them"
             )
         return freed
+
+
+class _OfFolders:
+    """Checkpoints of trials in folders."""
+
+    def __init__(self, search: SearchPaths) -> None:
+        self._search = search
+
+    def size(self, trial_id: str) -> int:
+        from satdet.training import checkpoint_bytes
+
+        return checkpoint_bytes(self._search.trial(trial_id))
+
+    def prune(self, trial_id: str) -> int:
+        from satdet.training import prune_checkpoint
+
+        return prune_checkpoint(self._search.trial(trial_id))
+
+
+class _OfObjects:
+    """Checkpoints of trials in an object store; ``best.pt`` is an object of its own there."""
+
+    def __init__(self, search: SearchPaths, files: TrialFiles) -> None:
+        assert search.remote is not None
+        self._objects = search.remote.objects(search.name, "trials")
+        self._files = files
+        self._left: dict[str, list[tuple[str, int]]] = {}
+
+    def size(self, trial_id: str) -> int:
+        return sum(size for _, size in self._of(trial_id))
+
+    def prune(self, trial_id: str) -> int:
+        """Remove one, the oldest epoch first, then the best, and the newest epoch last."""
+        left = self._of(trial_id)
+        if not left:
+            return 0
+        name, size = left.pop(0)
+        try:
+            self._objects.remove([f"{trial_id}/{name}"])
+        except OSError:
+            return 0  # of a store that is away now; looked at again with the next result
+        return size
+
+    def _of(self, trial_id: str) -> list[tuple[str, int]]:
+        """Names and sizes, in the order in which they are removed."""
+        if trial_id not in self._left:
+            there = self._files.of(trial_id)
+            epochs = sorted(name for name in there if name.startswith("epoch-"))
+            names = [*epochs[:-1], *(name for name in there if name == "best.pt"), *epochs[-1:]]
+            self._left[trial_id] = [(name, there[name]) for name in names]
+        return self._left[trial_id]
 
 
 class SpaceWatch:

@@ -14,11 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
+from experiments.objects import ObjectStore
 from satdet.errors import StorageError
 
 _BEAT_SECONDS = 0.5
@@ -65,59 +66,124 @@ class Driver:
         return f"process {self.process} on {self.host}"
 
 
+class Sign(Protocol):
+    """Where a driver says who it is."""
+
+    def read(self) -> Driver | None:
+        """Who holds the lock by what is there."""
+
+    def write(self, driver: Driver | None) -> None:
+        """Say who holds it."""
+
+
+class FileSign:
+    """In the file of the lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        """The path."""
+        return str(self._path)
+
+    def read(self) -> Driver | None:
+        """Who holds it; the file is opened anew, so that network file systems look at the server."""
+        return _driver(self._path.read_bytes())
+
+    def write(self, driver: Driver | None) -> None:
+        """In place, for the lock is the file's own, and always as long: a reader sees one or the other."""
+        with self._path.open("r+b", buffering=0) as file:
+            file.write(_text(driver).ljust(_BYTES))
+
+
+class ObjectSign:
+    """In an object, where the storage is an object store."""
+
+    def __init__(self, store: ObjectStore, key: str = "lock") -> None:
+        self._store = store
+        self._key = key
+
+    def __str__(self) -> str:
+        """The address."""
+        return f"{self._store}/{self._key}"
+
+    def read(self) -> Driver | None:
+        """Who holds it."""
+        try:
+            return _driver(self._store.read(self._key))
+        except FileNotFoundError:
+            return None
+
+    def write(self, driver: Driver | None) -> None:
+        """Replace the object."""
+        self._store.write(self._key, _text(driver))
+
+
 class Ownership:
     """A search's lock, held; `lost` once another driver has taken it over."""
 
-    def __init__(self, path: Path, driver: Driver) -> None:
-        self._path = path
+    def __init__(self, sign: Sign, driver: Driver) -> None:
+        self._sign = sign
         self._driver = driver
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock", daemon=True)
         self.lost: Driver | None = None
-        _write(path, driver)
+        sign.write(driver)
         self._thread.start()
 
     def release(self) -> None:
         """Say that nobody holds it any more."""
         self._released.set()
         self._thread.join()
-        if self.lost is None and _holds(self._path, self._driver):
-            _write(self._path, None)
+        if self.lost is None and _holds(self._sign, self._driver):
+            with suppress(OSError):  # a storage that is away; the next driver finds no sign of life
+                self._sign.write(None)
 
     def _beat(self) -> None:
         while not self._released.wait(_BEAT_SECONDS):
             self._driver = replace(self._driver, beat=self._driver.beat + 1)
             try:
-                other = _read(self._path)
+                other = self._sign.read()
                 if other is not None and other.token != self._driver.token:
                     self.lost = other
                     return
-                _write(self._path, self._driver)
+                self._sign.write(self._driver)
             except OSError:  # a storage that refuses for a while; the record decides whether that is the end
                 continue
 
 
 @contextmanager
-def sole_driver(path: Path) -> Iterator[Ownership]:
+def sole_driver(path: Path, objects: ObjectStore | None = None) -> Iterator[Ownership]:
     """Hold the search's lock, for as long as the context lasts.
+
+    Parameters
+    ----------
+    path : Path
+        Of the lock's file.
+    objects : ObjectStore, optional
+        Of the search, where the storage is an object store: drivers of other machines sign there.
 
     Raises
     ------
     StorageError
-        If another process holds it, naming its host and process.
+        If another process holds it, naming its host and process, or the store cannot be used.
     """
+    sign: Sign = FileSign(path) if objects is None else ObjectSign(objects)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _refusal(path, _read(path)) from None
+            raise _refusal(sign, sign.read()) from None
         except OSError:  # a file system without locks
             pass
-        before = _read(path)
-        if before is not None:
-            _check_gone(path, before)
-        ownership = Ownership(path, Driver.this())
+        try:
+            before = sign.read()
+            if before is not None:
+                _check_gone(sign, before)
+            ownership = Ownership(sign, Driver.this())
+        except OSError as error:
+            raise StorageError(f"{sign}: cannot be used ({error.strerror})") from None
         try:
             yield ownership
         finally:
@@ -133,7 +199,7 @@ def in_turn(path: Path) -> Iterator[None]:
         yield
 
 
-def _check_gone(path: Path, driver: Driver) -> None:
+def _check_gone(sign: Sign, driver: Driver) -> None:
     """Make sure that a driver that never said goodbye is gone.
 
     Raises
@@ -143,55 +209,51 @@ def _check_gone(path: Path, driver: Driver) -> None:
     """
     if driver.kernel == _kernel():
         if _start_of(driver.process) == driver.started:
-            raise _refusal(path, driver)
+            raise _refusal(sign, driver)
         return
-    if not _beats(path, driver, _WATCH_SECONDS):
+    if not _beats(sign, driver, _WATCH_SECONDS):
         sys.stderr.write(
             f"the search was being run by {driver}, which gives no sign of life;"
             f" it is taken over unless one comes within {_LEASE_SECONDS:.0f} s\n"
         )
-        if not _beats(path, driver, _LEASE_SECONDS - _WATCH_SECONDS):
+        if not _beats(sign, driver, _LEASE_SECONDS - _WATCH_SECONDS):
             return
-    raise _refusal(path, driver)
+    raise _refusal(sign, driver)
 
 
-def _beats(path: Path, driver: Driver, seconds: float) -> bool:
+def _beats(sign: Sign, driver: Driver, seconds: float) -> bool:
     """Whether the driver in the file says something new within so many seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(_BEAT_SECONDS / 5)
-        if _read(path) not in (driver, None):
+        if sign.read() not in (driver, None):
             return True
     return False
 
 
-def _refusal(path: Path, driver: Driver | None) -> StorageError:
-    return StorageError(f"{path}: the search is being run by {driver or 'another process'}; stop that one first")
+def _refusal(sign: Sign, driver: Driver | None) -> StorageError:
+    return StorageError(f"{sign}: the search is being run by {driver or 'another process'}; stop that one first")
 
 
-def _holds(path: Path, driver: Driver) -> bool:
-    """Whether the file still names this driver; False, too, where it cannot be read."""
+def _holds(sign: Sign, driver: Driver) -> bool:
+    """Whether what is there still names this driver; False, too, where it cannot be read."""
     try:
-        written = _read(path)
+        written = sign.read()
     except OSError:
         return False
     return written is not None and written.token == driver.token
 
 
-def _read(path: Path) -> Driver | None:
-    """Who holds the lock by the file; opened anew, so that network file systems look at the server."""
+def _driver(text: bytes) -> Driver | None:
     try:
-        values = json.loads(path.read_text() or "null")
+        values = json.loads(text or b"null")
         return Driver(**values) if values else None
     except (ValueError, TypeError):  # torn, or of another version
         return None
 
 
-def _write(path: Path, driver: Driver | None) -> None:
-    """In place, for the lock is the file's own, and always as long: a reader sees one or the other."""
-    text = json.dumps(asdict(driver)) if driver is not None else ""
-    with path.open("r+b", buffering=0) as file:
-        file.write(text.ljust(_BYTES).encode())
+def _text(driver: Driver | None) -> bytes:
+    return json.dumps(asdict(driver)).encode() if driver is not None else b""
 
 
 def _start_of(process: int) -> str:

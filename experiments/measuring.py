@@ -57,9 +57,12 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _metrics(self) -> dict[str, float]:
         order = self._order
-        directory = Path(order.directory)
+        directory = order.folder
         directory.mkdir(parents=True, exist_ok=True)
-        shared = Path(order.shared) / _SHARED
+        shared = order.shared_folder / _SHARED
+        common = order.twin(order.shared)
+        if common is not None:
+            common.fetch()
         cells = [_cell(order.config, cell) for cell in order.cells]
         mine = _cell(order.config, {})
         measured: dict[str, dict[str, float]] = json.loads(shared.read_text()) if shared.exists() else {}
@@ -67,9 +70,13 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
             with order.tiles(self._remarks.append) as store:
                 measured |= self._evaluate(store, cells if mine in cells else [mine], shared.parent)
             write_whole(shared, json.dumps(measured).encode())
+            if common is not None:
+                common.send()
         picture = shared.with_name(f"{_key(mine)}.png")
         if picture.exists() and order.pictured:
             (directory / "detections.png").write_bytes(picture.read_bytes())
+        if (twin := order.twin()) is not None:
+            twin.send()
         return measured[_key(mine)]
 
     def _evaluate(self, store: "TileStore", cells: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, float]]:
@@ -81,7 +88,7 @@ class EvaluationTrainable(tune.Trainable):  # type: ignore[misc]
         from satdet.training.export import default_device, open_model
 
         config = unflatten(self._order.config)
-        model = open_model(Path(str(self._order.checkpoint)), default_device())
+        model = open_model(self._order.model(), default_device())
         tiles = evaluation_tiles(model, store, config.evaluation.split)
         started = perf_counter()
         results = evaluate_grid(

@@ -46,7 +46,7 @@ class Mirror:
             If the store or this machine's disk refuses.
         """
         with self._lock:
-            there = {key: each for key, each in self.store.list().items() if names is None or key in names}
+            there = {key: each for key, each in self.store.listing().items() if names is None or key in names}
             self.folder.mkdir(parents=True, exist_ok=True)
             known = self._load()
             for name, stored in there.items():
@@ -58,7 +58,9 @@ class Mirror:
             self._save(known)
 
     def send(self) -> None:
-        """Make the store have what the folder has: send what is other or missing there, then remove what is not here.
+        """Make the store have what the folder has: send what is other or missing there, then remove what is gone here.
+
+        Only what was sent from here, or fetched to here, can be gone here; other objects stay.
 
         Raises
         ------
@@ -66,7 +68,7 @@ class Mirror:
             If the store refuses; files that were sent are not sent again.
         """
         with self._lock:
-            there, known = self.store.list(), self._load()
+            there, known = self.store.listing(), self._load()
             here = {path.name: path for path in self._files()}
             inodes: dict[int, str] = {}
             for name in sorted(here, reverse=True, key=lambda name: (name.startswith("epoch-"), name)):
@@ -79,7 +81,10 @@ class Mirror:
                         known[name] = (tag, status.st_size, status.st_mtime_ns)
                         self._save(known)
                     inodes.setdefault(status.st_ino, name)
-            self.store.remove(there.keys() - here.keys())
+            gone = known.keys() - here.keys()
+            self.store.remove(gone & there.keys())
+            if gone:
+                self._save({name: each for name, each in known.items() if name in here})
 
     def _same(self, name: str, stored: Stored, known: _Known) -> bool:
         try:

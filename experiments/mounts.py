@@ -1,13 +1,34 @@
 """Which file systems are a machine's own, by what the kernel says is mounted."""
 
+import os
 import re
+import stat
 from pathlib import Path
+
+from satdet.errors import StorageError
 
 _MOUNTS = Path("/proc/self/mounts")
 _REMOTE = frozenset({"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "orangefs",
                      "pvfs2", "smb3", "smbfs", "virtiofs"})  # fmt: skip
 _OWN_FUSE = frozenset({"fuse.fuse-overlayfs"})
 _MEMORY = frozenset({"tmpfs", "ramfs"})
+_LOCAL = Path("/var/tmp")
+
+
+def private_folder(name: str) -> Path:
+    """A folder in ``/var/tmp`` that nobody else can write, made if need be.
+
+    Raises
+    ------
+    StorageError
+        If somebody else can.
+    """
+    folder = _LOCAL / f"{name}-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise StorageError(f"{folder} can be written by others; name a folder of your own")
+    return folder
 
 
 def is_remote(path: Path) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.node_facts import facts_here, version_difference
+from experiments.objects import ObjectStore, is_uri
 from experiments.paths import SearchPaths
 from satdet._storage import FULL, OUT_OF_REACH
 from satdet.errors import NodeError, StorageError
@@ -26,6 +27,7 @@ _SOON_SECONDS = 10.0
 _LOOK_SECONDS = 0.2
 _NONCE = "driver"
 _MOUNT = "mount the same storage there under the same path"
+_ALLOW = "give that machine the store's endpoint and credentials in its environment, or a role that may use it"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Proof:
     Attributes
     ----------
     folder : str
-        In the storage, for the files of this session's proofs.
+        In the storage, a path or the address of objects, for the files of this session's proofs.
     nonce : str
         What the driver's file there holds.
     versions : dict of str
@@ -60,22 +62,57 @@ class Proof:
     def arrived(self, node: str) -> bool:
         """Whether the driver finds that file."""
         try:
-            return _soon(Path(self.folder, node)) == self.answer(node)
+            return _soon(self.place, node) == self.answer(node)
         except OSError:
             return False
 
     def accept(self, node: str) -> None:
         """Leave word for the trials' processes that the node has proven itself; without it they prove it again."""
         with suppress(OSError):
-            Path(self.folder, _accepted(node)).write_text(self.nonce)
+            self.place.write(_accepted(node), self.nonce)
 
     def holds(self) -> bool:
         """Whether the driver itself can use the storage now."""
+        name = _NONCE + "-again"
         try:
-            _write(self, _NONCE + "-again")
+            self.place.write(name, self.answer(name))
         except OSError:
             return False
         return True
+
+    @property
+    def place(self) -> "_Folder | _Objects":
+        """Where the files are."""
+        return _Objects(ObjectStore(self.folder)) if is_uri(self.folder) else _Folder(Path(self.folder))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """Files of proofs in a folder."""
+
+    path: Path
+
+    def read(self, name: str) -> str:
+        return (self.path / name).read_text()
+
+    def write(self, name: str, text: str) -> None:
+        with (self.path / name).open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """Files of proofs in an object store."""
+
+    store: ObjectStore
+
+    def read(self, name: str) -> str:
+        return self.store.read(name).decode()
+
+    def write(self, name: str, text: str) -> None:
+        self.store.write(name, text.encode())
 
 
 @contextmanager
@@ -88,17 +125,30 @@ def open_proof(search: SearchPaths) -> Iterator[Proof]:
         If it cannot be written.
     """
     prefix = f".{search.name}.nodes-"
+    facts = facts_here()
+    nonce = secrets.token_hex(16)
+    if search.remote is not None:
+        # Beside the search, of which nothing is listed but its own files.
+        objects = search.remote.objects(search.name, "nodes", secrets.token_hex(6))
+        try:
+            objects.write(_NONCE, nonce.encode())
+        except OSError as error:
+            raise StorageError(f"{objects}: the storage cannot be written ({error.strerror})") from None
+        try:
+            yield Proof(str(objects), nonce, facts.versions, facts.code)
+        finally:
+            with suppress(OSError):
+                objects.remove(objects.listing())
+        return
     for left in search.root.parent.glob(f"{prefix}*"):  # of a driver that was killed; the lock says that it is gone
         shutil.rmtree(left, ignore_errors=True)
     # A name of its own for each session: network file systems remember for a while what was at a path before.
     folder = search.root.with_name(prefix + secrets.token_hex(6))
-    nonce = secrets.token_hex(16)
     try:
         folder.mkdir()
         (folder / _NONCE).write_text(nonce)
     except OSError as error:
         raise StorageError(f"{folder}: the storage cannot be written ({error.strerror})") from None
-    facts = facts_here()
     try:
         yield Proof(str(folder), nonce, facts.versions, facts.code)
     finally:
@@ -135,9 +185,9 @@ def prove_here(order: dict[str, Any] | None, node: str | None = None) -> None:
         return
     proof, node = Proof(**order), node or _this_node()
     try:
-        accepted = Path(proof.folder, _accepted(node))
-        if accepted.exists() and accepted.read_text() == proof.nonce:
-            return
+        with suppress(FileNotFoundError):
+            if proof.place.read(_accepted(node)) == proof.nonce:
+                return
         fault = _storage_fault(proof, f"{node}-{os.getpid()}")
     except OSError as error:
         fault = None if error.errno in FULL | OUT_OF_REACH else _unusable(proof, error)
@@ -163,29 +213,26 @@ def _storage_fault(proof: Proof, name: str) -> str | None:
     OSError
         If it cannot be written.
     """
-    path = Path(proof.folder, _NONCE)
+    where = f"{proof.folder}/{_NONCE}"
     try:
-        text = _soon(path)
+        text = _soon(proof.place, _NONCE)
     except FileNotFoundError:
-        return f"it does not see {path}, which the driver wrote; {_MOUNT}"
+        return f"it does not see {where}, which the driver wrote; {_remedy(proof)}"
     if text != proof.nonce:
-        return f"it sees another file than the driver at {path}; {_MOUNT}"
-    _write(proof, name)
+        return f"it sees another file than the driver at {where}; {_remedy(proof)}"
+    proof.place.write(name, proof.answer(name))
     return None
 
 
 def _unusable(proof: Proof, error: OSError) -> str:
-    return f"it cannot use {proof.folder} ({error.strerror}); {_MOUNT}"
+    return f"it cannot use {proof.folder} ({error.strerror}); {_remedy(proof)}"
 
 
-def _write(proof: Proof, name: str) -> None:
-    with Path(proof.folder, name).open("w") as file:
-        file.write(proof.answer(name))
-        file.flush()
-        os.fsync(file.fileno())
+def _remedy(proof: Proof) -> str:
+    return _ALLOW if is_uri(proof.folder) else _MOUNT
 
 
-def _soon(path: Path) -> str:
+def _soon(place: _Folder | _Objects, name: str) -> str:
     """The text of a file that another machine wrote.
 
     Raises
@@ -196,7 +243,7 @@ def _soon(path: Path) -> str:
     deadline = time.monotonic() + _SOON_SECONDS
     while True:
         try:
-            if text := path.read_text():
+            if text := place.read(name):
                 return text
         except FileNotFoundError:
             if time.monotonic() > deadline:

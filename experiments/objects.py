@@ -5,6 +5,7 @@ never part of an address, and never travel.
 """
 
 import errno
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ SCHEMES = ("s3", "gs")
 _CHUNK_BYTES = 16 << 20
 _RETRIES: dict[str, Any] = {"max_retries": 3}
 """Of one request; whoever asks has a patience of minutes besides."""
+_ALLOW_HTTP = "AWS_ALLOW_HTTP"
 _CLIENT: dict[str, Any] = {"connect_timeout": "5s", "timeout": "120s"}
 
 
@@ -111,7 +113,7 @@ class ObjectStore:
             obstore.copy(self._store, key, target)
             return str(obstore.head(self._store, target)["e_tag"])
 
-    def list(self, folder: str = "") -> dict[str, Stored]:
+    def listing(self, folder: str = "") -> dict[str, Stored]:
         """All objects in a folder, by their keys, which begin with the folder's."""
         import obstore
 
@@ -140,9 +142,11 @@ class ObjectStore:
 
     @cached_property
     def _store(self) -> Any:
-        from obstore.store import from_url
+        from obstore import store
 
-        return from_url(self.uri, client_options=_CLIENT, retry_config=_RETRIES)
+        build: Any = store.from_url
+        plain = os.environ.get(_ALLOW_HTTP, "").lower() in ("1", "true")  # for a store on a network of one's own
+        return build(self.uri, client_options={**_CLIENT, "allow_http": plain}, retry_config=_RETRIES)
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -192,5 +196,8 @@ def checked_uri(uri: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What a store says, in a few words: the end of the first line, where the client's own account is left out."""
-    return (str(error).partition("\n")[0].rpartition(" - ")[2] or type(error).__name__)[:200].strip()
+    """What a store says, in a few words: its own message, else the end of the client's first line."""
+    text = str(error)
+    message = re.search("<Message>(.+?)</Message>", text, re.DOTALL)
+    said = message[1] if message is not None else text.partition("\n")[0].rpartition(" - ")[2]
+    return " ".join(said.split())[:200] or type(error).__name__

@@ -7,6 +7,7 @@ from typing import Any
 from experiments.options import RunOptions
 from experiments.paths import SearchPaths, StoragePaths
 from experiments.record import Record, read_record
+from experiments.remote import move_objects
 from experiments.state import OPEN, SearchState
 from experiments.stoppers import SearchEnds
 from experiments.trackers.base import tracker_states
@@ -35,7 +36,7 @@ def earlier_state(search: SearchPaths, *, fresh: bool = False) -> SearchState:
         if fresh:
             return SearchState()
         raise
-    if not state.header and search.trials.is_dir() and any(search.trials.iterdir()) and not fresh:
+    if not state.header and not fresh and search.files():
         raise StorageError(
             f"{search.root}: there are trials but the beginning of their record ({search.record.name}) is lost;"
             " restore it from a backup, or begin with --fresh, which moves them away"
@@ -131,9 +132,14 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def archive(storage: StoragePaths, search: SearchPaths, earlier: SearchState) -> None:
     """Move an earlier search out of the way; nothing is ever deleted."""
-    storage.archive.mkdir(exist_ok=True)
     identity = earlier.search_id if earlier.header else f"damaged-{secrets.token_hex(4)}"
-    search.root.rename(storage.archive / f"{search.name}-{identity}")
+    name = f"{search.name}-{identity}"
+    if storage.remote is not None:
+        for part in ("trials", "evaluation", "record"):  # the record last: what is left of a move is moved again
+            move_objects(storage.remote.objects(), f"{search.name}/{part}", f"{storage.archive.name}/{name}/{part}")
+    if search.root.exists():
+        storage.archive.mkdir(exist_ok=True)
+        search.root.rename(storage.archive / name)
 
 
 def lost_lines(search: SearchPaths, record: Record) -> list[str]:
@@ -161,6 +167,7 @@ def reopened(search: SearchPaths, earlier: SearchState, options: RunOptions) -> 
     if options.continued and earlier.task != "train":
         raise UsageError("--continue: an evaluation has no epochs to go on with")
     changes = []
+    files = search.files() if options.continued else None
     for trial_id in dict.fromkeys(options.continued):
         if trial_id not in earlier.trials:
             raise UsageError(f"--continue {unknown_name('trial', trial_id, earlier.trials)}")
@@ -169,9 +176,10 @@ def reopened(search: SearchPaths, earlier: SearchState, options: RunOptions) -> 
             raise UsageError(f"--continue {trial_id}: it has not ended ({trial.status}); --resume goes on with it")
         if options.more_epochs is None and trial.status != "failed":
             raise UsageError(f"--continue {trial_id}: it has {trial.epochs} epochs; how many more? --epochs +20")
-        if trial.epochs and not any(search.trial(trial_id).glob("epoch-*.pt")):
+        there = files.of(trial_id) if files is not None else {}
+        if trial.epochs and not any(name.startswith("epoch-") for name in there):
             raise UsageError(
-                f"--continue {trial_id}: {search.trial(trial_id)} has no checkpoint to go on from (--keep)"
+                f"--continue {trial_id}: {search.address(trial_id)} has no checkpoint to go on from (--keep)"
             )
         more = options.more_epochs
         config = {} if more is None else {"training.epochs": trial.epochs + more}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from experiments.credentials import TRACKING_URI, masked
 from experiments.keeping import Keep, parse_keep
+from experiments.objects import checked_uri, is_uri
 from experiments.resources import Capacity, parse_nodes
 from experiments.stoppers import Budget, parse_budget
 from experiments.tile_cache import TileCache, parse_tile_cache
@@ -136,7 +137,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--smoke", action="store_true", default=None, help="the experiment scaled down")
     add("--data", metavar="DIR", help="frames and catalogues (default: a simulated survey, made on first use)")
     add("--labels", metavar="FILE", help="label file of the frames (default: labels.csv in DIR, if there)")
-    add("--storage", metavar="DIR", default="runs", help="folder of searches, data and trackers (default: runs)")
+    add(
+        "--storage",
+        metavar="DIR|URI",
+        default="runs",
+        help="folder of searches, data and trackers, or an object store: s3://… or gs://… (default: runs)",
+    )
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="override a value of the base (repeatable)")
     add("--seeds", type=int, metavar="N", help="replicate every cell with N seeds")
     add("--searcher", metavar="NAME", help=f"another searcher, with its defaults: {', '.join(SEARCHERS)}")
@@ -217,6 +223,10 @@ def options_of(parsed: argparse.Namespace) -> RunOptions:
         raise UsageError(f"--gpus-per-trial {parsed.gpus_per_trial} is negative")
     if parsed.nodes is not None and parsed.address is None:
         raise UsageError(f"--nodes {parsed.nodes}: of which cluster? name it with --address")
+    if is_uri(parsed.storage):
+        checked_uri(parsed.storage)
+        if parsed.tile_cache is not None and parse_tile_cache(parsed.tile_cache) is None:
+            raise UsageError(f"--tile-cache off: from {parsed.storage} tiles can only be read by way of a copy")
     if parsed.storage_patience < 0:
         raise UsageError(f"--storage-patience {parsed.storage_patience:g} is negative")
     check_tracking_uri(parsed.tracking_uri)

@@ -1,19 +1,38 @@
 """Every path of a storage and of a search, in one place."""
 
+import contextlib
 import os
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.objects import checked_uri, is_uri
+from experiments.remote import SCRATCH, RemoteStorage
 from satdet.errors import StorageError, UsageError
+
+SHOWN = ("model.pt", "detections.png", "error.txt")
+"""What people and trackers are shown of a trial."""
 
 
 @dataclass(frozen=True)
 class StoragePaths:
-    """The storage: searches side by side, the data they share, and the trackers' files."""
+    """The storage: searches side by side, the data they share, and the trackers' files.
+
+    Attributes
+    ----------
+    root : Path
+    remote : RemoteStorage, optional
+        Of a storage in an object store; `root` is this machine's copy then, and holds the trackers' files.
+    """
 
     root: Path
+    remote: RemoteStorage | None = None
+
+    def __str__(self) -> str:
+        """As it is named on a command line."""
+        return self.remote.uri if self.remote is not None else str(self.root)
 
     @property
     def data(self) -> Path:
@@ -65,10 +84,13 @@ class StoragePaths:
         """
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise UsageError(f"{name!r} is not the name of a search")
-        return SearchPaths(self.root / name)
+        return SearchPaths(self.root / name, self.remote)
 
     def searches(self) -> list[str]:
         """Names of the searches of this storage."""
+        if self.remote is not None:
+            objects = self.remote.objects()
+            return [name for name in objects.folders() if objects.under(name).listing("record")]
         return sorted(record.parent.name for record in self.root.glob("*/record.jsonl"))
 
     def make(self) -> None:
@@ -88,13 +110,23 @@ class StoragePaths:
             raise StorageError(
                 f"{self.root}: the storage cannot be written ({error.strerror}); choose another with --storage"
             ) from None
+        if self.remote is not None:
+            self.remote.probe()
 
 
 @dataclass(frozen=True)
 class SearchPaths:
-    """One search."""
+    """One search.
+
+    Attributes
+    ----------
+    root : Path
+    remote : RemoteStorage, optional
+        The object store that the storage is in.
+    """
 
     root: Path
+    remote: RemoteStorage | None = None
 
     @property
     def name(self) -> str:
@@ -135,9 +167,65 @@ class SearchPaths:
         """Checkpoints, model, pictures and logs of a trial."""
         return self.trials / trial_id
 
+    def trial_here(self, trial_id: str) -> Path:
+        """The folder of an ended trial, with what people and trackers are shown of it on this machine.
+
+        Raises
+        ------
+        OSError
+            If it has to be fetched and cannot be.
+        """
+        folder = self.trial(trial_id)
+        if self.remote is not None:
+            self.remote.mirror(folder, self.name, "trials", trial_id).fetch(SHOWN)
+        return folder
+
+    def address(self, trial_id: str) -> str:
+        """Where a trial's files are, for people."""
+        if self.remote is not None:
+            return f"{self.remote.uri}/{self.name}/trials/{trial_id}"
+        return str(self.trial(trial_id))
+
+    def files(self) -> "TrialFiles":
+        """What all trials have in the storage now."""
+        return TrialFiles(self)
+
+
+class TrialFiles:
+    """The names and sizes [bytes] of trials' files; of an object store, as they were when this was made."""
+
+    def __init__(self, search: SearchPaths) -> None:
+        self._search = search
+        self._listed: dict[str, dict[str, int]] | None = None
+        if search.remote is not None:
+            self._listed = {}
+            for key, stored in search.remote.objects(search.name).listing("trials").items():
+                trial_id, _, name = key.removeprefix("trials/").partition("/")
+                self._listed.setdefault(trial_id, {})[name] = stored.size
+
+    def __bool__(self) -> bool:
+        """Whether any trial has a file or a folder."""
+        if self._listed is not None:
+            return bool(self._listed)
+        return self._search.trials.is_dir() and any(self._search.trials.iterdir())
+
+    def of(self, trial_id: str) -> Mapping[str, int]:
+        """Those of one trial."""
+        if self._listed is not None:
+            return self._listed.get(trial_id, {})
+        folder = self._search.trial(trial_id)
+        if not folder.is_dir():
+            return {}
+        found = {}
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # renamed meanwhile, by whoever trains
+                found[path.name] = path.stat().st_size
+        return found
+
 
 def storage_paths(storage: str | os.PathLike[str]) -> StoragePaths:
-    """The storage at a folder, given relative or with ``~``."""
-    if "://" in str(storage):
-        raise UsageError(f"--storage {storage}: only folders are supported; mount shared storage as a folder")
+    """The storage at a folder, given relative or with ``~``, or at the address of an object store."""
+    if is_uri(storage):
+        remote = RemoteStorage(checked_uri(str(storage)), os.environ.get(SCRATCH))
+        return StoragePaths(remote.root, remote)
     return StoragePaths(Path(storage).expanduser().resolve())

@@ -17,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from satdet._storage import PATIENCE_SECONDS, keep_trying
+from experiments.remote import RemoteRecord
+from satdet._storage import PATIENCE_SECONDS, keep_trying, make_folder, may_pass, sync
 from satdet.errors import StorageError, StorageLostError
 
 VERSION = 1
@@ -35,6 +36,8 @@ class Record:
         How long [s] a storage that is full, read-only or out of reach is waited for.
     pause : callable, optional
         Waits for at most so many seconds after such an error; whether to give up at once.
+    remote : RemoteRecord, optional
+        Where the storage is an object store: the record proper, of which the file is this machine's copy.
 
     Attributes
     ----------
@@ -57,14 +60,16 @@ class Record:
         *,
         patience: float = PATIENCE_SECONDS,
         pause: Callable[[float, OSError], bool] | None = None,
+        remote: RemoteRecord | None = None,
     ) -> None:
         self.path = path
+        self._remote = remote
         self.events: list[Event] = []
         self._patience = patience
         self._pause = pause
         self.lost: StorageLostError | None = None
         self._began = time.monotonic()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         content = path.read_bytes() if path.exists() else b""
         self._end = 0
         for event, end in _parse(content, path, 1):
@@ -74,7 +79,7 @@ class Record:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         os.ftruncate(self._file, self._end)
         self._sequence = self.events[-1]["n"] if self.events else 0
-        _sync_folder(path.parent)
+        sync(path.parent)
 
     def append(self, kind: str, **values: Any) -> Event:
         """Write one event and wait until it is on disk; returns it.
@@ -91,12 +96,21 @@ class Record:
         times = {"time": round(time.time(), 3), "t": round(time.monotonic() - self._began, 3)}
         event = {"n": self._sequence + 1, **times, "kind": kind, **values}
         line = _line(event)
-        attempts = iter([self._write])
+        opened = True
 
         def attempt() -> None:
-            next(attempts, self._write_again)(line)
+            nonlocal opened
+            if opened:
+                opened = False
+                try:
+                    return self._write(line)
+                except OSError as error:
+                    if not may_pass(error, self.path):
+                        raise
+            self._write_again(line)  # at once: the handle may be that of a storage that has gone and come back
 
         try:
+            self._append_there(event["n"], line)
             keep_trying(attempt, self.path, seconds=self._patience, pause=self._pause)
         except StorageLostError as error:
             self.lost = error
@@ -117,6 +131,12 @@ class Record:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _append_there(self, number: int, line: bytes) -> None:
+        """First of all, so that nobody who follows this machine's copy knows more than the record."""
+        remote = self._remote
+        if remote is not None:
+            keep_trying(lambda: remote.append(number, line), str(remote), seconds=self._patience, pause=self._pause)
 
     def _write(self, line: bytes) -> None:
         if os.fstat(self._file).st_size != self._end:
@@ -250,12 +270,3 @@ def _event(line: bytes) -> Event | None:
         return None
     event: Event = json.loads(body)
     return event
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -29,6 +29,11 @@ def repair(search: SearchPaths) -> str:
     StorageError
         If there is nothing whole in it to go on from.
     """
+    if search.remote is not None:
+        raise StorageError(
+            f"{search.remote.uri}/{search.name}/record: its objects are written once and whole; restore one that is"
+            " missing or damaged from the store's versions"
+        )
     content = search.record.read_bytes()
     events, length = whole_prefix(content, search.record)
     if events and length == len(content):

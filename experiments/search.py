@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import search_spaces
-from experiments.data import SearchData, check_batches, data_lines, prepare_data
+from experiments.copies import bring_record, send_files
+from experiments.data import SearchData, check_batches, data_lines, prepare_data, send_data
 from experiments.interrupt import Interrupt, StoragePause, terminated_like_interrupted
 from experiments.live import LiveSearch
 from experiments.lock import in_turn, sole_driver
@@ -28,6 +29,7 @@ from experiments.paths import StoragePaths, storage_paths
 from experiments.plan import Plan, make_plan
 from experiments.ray_cluster import ray_cluster, ray_logs_to
 from experiments.record import Record
+from experiments.remote import RemoteRecord
 from experiments.resources import UNKNOWN, Capacity, machine, workers_a_trial
 from experiments.session import Session, file_identity, search_ends, work_left
 from experiments.state import SearchState
@@ -60,7 +62,10 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
     storage = storage_paths(options.storage)
     storage.make()
     search = storage.search(declared.name)
-    with sole_driver(search.lock) as ownership, terminated_like_interrupted():
+    remote = storage.remote
+    objects = remote.objects(search.name) if remote is not None else None
+    with sole_driver(search.lock, objects) as ownership, terminated_like_interrupted():
+        bring_record(search, ours=True)
         earlier = earlier_state(search, fresh=options.fresh)
         check_in_the_way(search, earlier, options)
         asked_for_more = options.trials is not None or bool(options.continued)
@@ -99,8 +104,10 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         with ray_cluster(options.address) as there, proven_nodes(options.address, search) as nodes:
             capacity = options.nodes or nodes.usable(there)
             plan = make_plan(experiment, _with_threads(experiment, options, earlier, capacity, say=True), capacity)
-            if options.fresh and search.root.exists():
+            if options.fresh and (search.root.exists() or earlier.header):
                 archive(storage, search, earlier)
+            if objects is not None:
+                send_files(storage, options)
             interrupt = Interrupt(
                 Path(options.termination_notice) if options.termination_notice else None,
                 lambda: f"{ownership.lost} has taken the search over" if ownership.lost else None,
@@ -108,7 +115,12 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
             pause = StoragePause(interrupt, options.storage_patience)
             with (
                 ray_logs_to(search.logs / "ray.log"),
-                Record(search.record, patience=options.storage_patience, pause=pause) as record,
+                Record(
+                    search.record,
+                    patience=options.storage_patience,
+                    pause=pause,
+                    remote=RemoteRecord(objects) if objects is not None else None,
+                ) as record,
             ):
                 live = LiveSearch(record)
                 collector = SearchCollector(live, search, tracker_names(options))
@@ -122,6 +134,7 @@ def _prepare(storage: StoragePaths, plan: Plan, options: RunOptions) -> SearchDa
     with in_turn(storage.data / ".lock"):
         data = prepare_data(storage, configs, plan.experiment.survey, data=options.data, labels=options.labels)
     sys.stderr.write("\n".join(data_lines(data)) + "\n")
+    send_data(storage, data)
     check_batches(configs, data, plan.resources.workers)
     if any(config.detector.weights != "none" for config in configs):
         from satdet.detector import find_weights

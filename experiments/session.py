@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.busy import BusyWatch
-from experiments.data import SearchData
+from experiments.data import SearchData, stored_key
 from experiments.interrupt import Interrupt, StoragePause
 from experiments.keeping import CheckpointCap, Keep, SpaceWatch
 from experiments.live import LiveSearch
@@ -235,15 +235,23 @@ class Session:
         from experiments.evaluation import cells_of
         from experiments.trial_run import TrialOrder
 
-        experiment, options = self.plan.experiment, self.options
+        experiment, options, remote = self.plan.experiment, self.options, self.storage.remote
         store = self.data.store(unflatten(trial.config).tiles)
         measured = experiment.task == "evaluate"
+
+        def place(path: Path) -> str:
+            return str(path if remote is None else path.relative_to(self.storage.root))
+
+        stand_ins = remote is not None and options.weights_dir == str(self.storage.stand_ins)
         return TrialOrder(
             trial_id=trial.trial_id,
             config=trial.config,
             seed=trial.seed,
-            directory=str(self.search.trial(trial.trial_id)),
-            store=str(store.path),
+            directory=place(self.search.trial(trial.trial_id)),
+            store=str(store.path) if remote is None else stored_key(store),
+            remote=remote.to_json() if remote is not None else None,
+            stand_ins=place(self.storage.stand_ins) if stand_ins else None,
+            checkpoint_digest=self.live.state.header["checkpoint"]["sha256"] if measured else "",
             store_digest=store.content_digest,
             tile_cache=options.tile_cache.to_json() if options.tile_cache else None,
             stoppers=[stopper.to_json() for stopper in experiment.stoppers],
@@ -258,7 +266,7 @@ class Session:
             continue_after=trial.continued_after,
             until_epoch=None if trial.status in OPEN else trial.epochs,
             checkpoint=options.checkpoint if measured else None,
-            shared=str(self.search.root / "evaluation"),
+            shared=place(self.search.root / "evaluation"),
             cells=cells_of(experiment) if measured else [],
             pictured=trial.values in [dict(cell) for cell in experiment.pictures_of],
             proof=self.nodes.proof.to_json() if self.nodes.proof else None,

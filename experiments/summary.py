@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.commands import on_search
-from experiments.paths import SearchPaths
+from experiments.paths import SearchPaths, TrialFiles
 from experiments.record import read_record
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import TrackerState, tracker_states
@@ -20,6 +20,7 @@ def summarise(search: SearchPaths, state: SearchState | None = None) -> dict[str
     """The summary of a search; `state` saves reading its record again."""
     state = state or SearchState.of(read_record(search.record))
     trackers = tracker_states(search)
+    files = search.files()
     ranking = state.ranking()
     return {
         "search": search.name,
@@ -34,7 +35,7 @@ def summarise(search: SearchPaths, state: SearchState | None = None) -> dict[str
         "skipped": state.skipped,
         "data": state.header["data"],
         "declaration": state.header["digest"],
-        "trials": [_trial(search, state, trial, trackers) for trial in state.trials.values()],
+        "trials": [_trial(search, state, trial, trackers, files) for trial in state.trials.values()],
     }
 
 
@@ -58,15 +59,18 @@ def _dominates(one: list[float], other: list[float]) -> bool:
 def write_summary(search: SearchPaths, state: SearchState | None = None) -> dict[str, Any]:
     """Write the summary into the search's folder, replacing the old one in one step, and return it."""
     summary = summarise(search, state)
-    write_whole(search.summary, (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+    content = (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode()
+    write_whole(search.summary, content)
+    if search.remote is not None:
+        search.remote.objects(search.name).write(search.summary.name, content)
     return summary
 
 
 def _trial(
-    search: SearchPaths, state: SearchState, trial: TrialState, trackers: dict[str, TrackerState]
+    search: SearchPaths, state: SearchState, trial: TrialState, trackers: dict[str, TrackerState], files: TrialFiles
 ) -> dict[str, Any]:
     run_ids = {name: tracker.run_ids.get(trial.trial_id) for name, tracker in trackers.items()}
-    checkpoint = search.trial(trial.trial_id) / "model.pt"
+    address = search.address(trial.trial_id)
     return {
         "id": trial.trial_id,
         "status": "pending" if trial.status == "paused" else trial.status,
@@ -78,8 +82,8 @@ def _trial(
         "last": trial.last,
         "epochs": trial.epochs,
         "seconds": round(trial.seconds, 3),
-        "checkpoint": str(checkpoint) if checkpoint.exists() else None,
-        "directory": str(search.trial(trial.trial_id)),
+        "checkpoint": f"{address}/model.pt" if "model.pt" in files.of(trial.trial_id) else None,
+        "directory": address,
         "mlflow_run_id": run_ids.get("mlflow"),
         "wandb_run_id": run_ids.get("wandb"),
         "error": trial.error,

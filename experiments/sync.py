@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from experiments.commands import no_search
+from experiments.copies import bring_record
 from experiments.credentials import TRACKING_URI, hidden_in_messages, off_the_process_list
 from experiments.options import check_tracking_uri
 from experiments.paths import SearchPaths, StoragePaths, storage_paths
@@ -92,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m experiments.sync", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("search", metavar="SEARCH")
-    parser.add_argument("--storage", default="runs", help="folder of the searches (default: runs)")
+    parser.add_argument("--storage", default="runs", help="folder or address of the searches (default: runs)")
     parser.add_argument(
         "--tracking-uri",
         default=os.environ.get(TRACKING_URI),
@@ -115,7 +116,7 @@ def _sync(options: argparse.Namespace) -> int:
     try:
         check_tracking_uri(options.tracking_uri)
         storage = storage_paths(options.storage)
-        search = _search(storage, options.search)
+        search = _search(storage, options.search, follow=options.follow)
         settings = TrackerSettings(
             storage=storage,
             search=search,
@@ -127,7 +128,18 @@ def _sync(options: argparse.Namespace) -> int:
     except SatdetError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_status
+    finally:
+        _let_go_of_lost_logs()
     return 0 if all(projection.complete for projection in projections) else 1
+
+
+def _let_go_of_lost_logs() -> None:
+    """A log on a storage that has broken off and come back takes nothing any more; that is no failure to send."""
+    for name in ("stdout", "stderr"):
+        try:
+            getattr(sys, name).flush()
+        except OSError:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
 
 
 def _give_way(niceness: int) -> None:
@@ -140,8 +152,10 @@ def _give_way(niceness: int) -> None:
             Path("/proc/self/autogroup").write_text(str(niceness))
 
 
-def _search(storage: StoragePaths, name: str) -> SearchPaths:
+def _search(storage: StoragePaths, name: str, *, follow: bool) -> SearchPaths:
     search = storage.search(name)
+    if not follow:  # else the driver of this machine writes the copy that is followed
+        bring_record(search)
     if not search.record.is_file():
         raise no_search(search)
     return search

@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import shutil
-import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.keeping import UNITS, size_text
-from experiments.mounts import is_own_disk, is_remote
-from satdet._storage import sync
+from experiments.mounts import is_own_disk, is_remote, private_folder
+from experiments.objects import ObjectStore
+from satdet._storage import OUT_OF_REACH, sync
 from satdet.config import ConfigError
-from satdet.errors import TileStoreError
+from satdet.errors import NodeError, StorageError, TileStoreError
 
-_LOCAL = Path("/var/tmp")
 _TOTAL_BYTES = 50 * 10**9
 _SPARE_BYTES = 10**9
 """Left free on the disk, which others need as well."""
@@ -83,13 +83,15 @@ def parse_tile_cache(text: str) -> TileCache | None:
 
 
 @contextmanager
-def near_store(path: Path, digest: str, cache: TileCache | None, say: Callable[[str], None]) -> Iterator[Path]:
+def near_store(
+    path: Path | ObjectStore, digest: str, cache: TileCache | None, say: Callable[[str], None]
+) -> Iterator[Path]:
     """Where to read the store at `path` from, for as long as the context lasts: a copy on this node, or `path` itself.
 
     Parameters
     ----------
-    path : Path
-        On the shared storage.
+    path : Path or ObjectStore
+        On the shared storage; of objects there has to be a copy.
     digest : str
         Its `content_digest`.
     cache : TileCache or None
@@ -100,12 +102,17 @@ def near_store(path: Path, digest: str, cache: TileCache | None, say: Callable[[
     ------
     TileStoreError
         If the store itself is damaged.
+    NodeError
+        If there can be no copy of objects on this node.
     """
     with ExitStack() as held:
+        if isinstance(path, ObjectStore):
+            yield _copy_of_objects(path, digest, cache or TileCache(), held, say)
+            return
         near = path
         if cache is not None and (cache.directory is not None or is_remote(path)):
             try:
-                near = _copy_of(path, digest, cache, held, say)
+                near = _copy_of(_Folder(path), digest, cache, held, say)
             except _NoCopyError as error:
                 say(f"tiles are read from {path}: {error}")
             except OSError as error:
@@ -113,10 +120,68 @@ def near_store(path: Path, digest: str, cache: TileCache | None, say: Callable[[
         yield near
 
 
-def _copy_of(path: Path, digest: str, cache: TileCache, held: ExitStack, say: Callable[[str], None]) -> Path:
-    """The copy on this node, made if need be; nobody removes it while `held` holds its lock."""
-    from satdet.data.integrity import FILES
+@dataclass(frozen=True)
+class _Folder:
+    """A store to copy, in a folder."""
 
+    path: Path
+
+    def size(self) -> int:
+        from satdet.data.integrity import FILES
+
+        return sum((self.path / name).stat().st_size for name in FILES)
+
+    def copy(self, name: str, target: Path) -> None:
+        shutil.copyfile(self.path / name, target)
+
+    def check(self, digest: str) -> None:
+        from satdet.data.integrity import check_content
+
+        check_content(self.path, digest)
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """A store to copy, in an object store."""
+
+    store: ObjectStore
+
+    def size(self) -> int:
+        return sum(each.size for each in self.store.listing().values())
+
+    def copy(self, name: str, target: Path) -> None:
+        self.store.download(name, target)
+
+    def check(self, digest: str) -> None:
+        """Read it again, to tell damage there from damage on the way."""
+        from satdet.data.integrity import FILES, check_content
+
+        with tempfile.TemporaryDirectory() as folder:
+            for name in FILES:
+                self.copy(name, Path(folder, name))
+            check_content(Path(folder), digest)
+
+
+def _copy_of_objects(
+    store: ObjectStore, digest: str, cache: TileCache, held: ExitStack, say: Callable[[str], None]
+) -> Path:
+    try:
+        return _copy_of(_Objects(store), digest, cache, held, say)
+    except _NoCopyError as error:
+        reason = str(error)
+    except FileNotFoundError as error:
+        raise TileStoreError(f"{error.filename}: not there; resume the search, which sends it") from None
+    except OSError as error:
+        if error.errno in OUT_OF_REACH:
+            raise
+        reason = f"{error.filename or 'the tile cache'}: {error.strerror}"
+    raise NodeError(f"tiles of {store} have no copy on this node: {reason}")
+
+
+def _copy_of(
+    source: "_Folder | _Objects", digest: str, cache: TileCache, held: ExitStack, say: Callable[[str], None]
+) -> Path:
+    """The copy on this node, made if need be; nobody removes it while `held` holds its lock."""
     folder = _folder(cache)
     use = held.enter_context((folder / f"{digest}.lock").open("a"))
     fcntl.flock(use, fcntl.LOCK_SH)
@@ -128,9 +193,9 @@ def _copy_of(path: Path, digest: str, cache: TileCache, held: ExitStack, say: Ca
         fcntl.flock(making, fcntl.LOCK_EX)
         if not _is_whole(copy, digest):
             shutil.rmtree(copy, ignore_errors=True)
-            started, size = time.monotonic(), sum((path / name).stat().st_size for name in FILES)
+            started, size = time.monotonic(), source.size()
             _make_room(folder, size, cache.total_bytes)
-            _make_copy(path, digest, copy)
+            _make_copy(source, digest, copy)
             if (seconds := time.monotonic() - started) > _LONG_SECONDS:
                 say(f"{size_text(size)} of tiles were copied to {folder} in {seconds:.0f} s")
     return copy
@@ -148,11 +213,10 @@ def _folder(cache: TileCache) -> Path:
         folder = Path(os.path.expandvars(cache.directory)).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    folder = _LOCAL / f"satdet-tiles-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise _NoCopyError(f"{folder} can be written by others; name a folder of your own with --tile-cache")
+    try:
+        folder = private_folder("satdet-tiles")
+    except StorageError as error:
+        raise _NoCopyError(f"{error} with --tile-cache") from None
     if not is_own_disk(folder):
         raise _NoCopyError(f"{folder} is not on a disk of this node; name one with --tile-cache")
     return folder
@@ -173,8 +237,8 @@ def _is_whole(copy: Path, digest: str) -> bool:
     return True
 
 
-def _make_copy(path: Path, digest: str, copy: Path) -> None:
-    """Copy the store at `path`; what has the name `copy` is whole, after a power cut too."""
+def _make_copy(source: _Folder | _Objects, digest: str, copy: Path) -> None:
+    """Copy a store; what has the name `copy` is whole, after a power cut too."""
     from satdet.data.integrity import FILES, check_content
 
     partial = copy.with_name(f"{copy.name}.partial")
@@ -182,12 +246,12 @@ def _make_copy(path: Path, digest: str, copy: Path) -> None:
     partial.mkdir()
     try:
         for name in FILES:
-            shutil.copyfile(path / name, partial / name)
+            source.copy(name, partial / name)
             sync(partial / name)
         try:
             check_content(partial, digest)
         except TileStoreError:
-            check_content(path, digest)
+            source.check(digest)
             raise _NoCopyError(f"what is copied to {partial.parent} does not stay the same; see to that disk") from None
         sync(partial)
         partial.rename(copy)

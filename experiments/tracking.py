@@ -35,7 +35,7 @@ class TrackerProcess:
         self._search = search
         mode = wandb_mode(options)
         self._names = tracker_names(options)
-        self._command = ["-m", "experiments.sync", search.name, "--storage", str(storage.root), "--wandb", mode]
+        self._command = ["-m", "experiments.sync", search.name, "--storage", str(storage), "--wandb", mode]
         self._environment = dict(os.environ)
         self._environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         self._hint: list[str] = []

@@ -1,13 +1,16 @@
 """One process's part in the training of a trial, epoch by epoch, as plain results."""
 
 import contextlib
+import shutil
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.mirror import Mirror
 from experiments.node_proof import prove_here
+from experiments.remote import RemoteStorage
 from experiments.stoppers import build_callbacks
 from experiments.tile_cache import TileCache, near_store
 from satdet._storage import PATIENCE_SECONDS, may_pass
@@ -19,19 +22,26 @@ if TYPE_CHECKING:
     from satdet.data.store import TileStore
     from satdet.training import EpochReport, Meeting
 
+MODELS = "models"
+"""Of an object store: the folder of models that evaluations measure, by their SHA-256."""
 STORAGE_LOST = "storage_lost"
 """Stop reason of a result with which a trial leaves because its storage is gone; it has not ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialOrder:
-    """All that a worker needs to train one trial; plain data, for it travels."""
+    """All that a worker needs to train one trial; plain data, for it travels.
+
+    Where the storage is an object store, paths in it are relative, and each node has its own folder for them.
+    """
 
     trial_id: str
     config: dict[str, Any]
     seed: int
     directory: str
     store: str
+    remote: dict[str, Any] | None = None
+    """The object store that the storage is in; None: a folder that all see."""
     stoppers: list[dict[str, Any]]
     threads: int
     """CPUs, and so threads, of each worker."""
@@ -68,6 +78,10 @@ class TrialOrder:
     """The `content_digest` of the store."""
     tile_cache: dict[str, Any] | None = None
     """Where the node keeps a copy of the store; None: nowhere."""
+    stand_ins: str | None = None
+    """Of an object store: the folder of weights that stand in for published ones."""
+    checkpoint_digest: str = ""
+    """SHA-256 of `checkpoint`."""
 
     @contextlib.contextmanager
     def tiles(self, say: Callable[[str], None]) -> "Iterator[TileStore]":
@@ -75,8 +89,59 @@ class TrialOrder:
         from satdet.data.store import TileStore
 
         cache = TileCache(**self.tile_cache) if self.tile_cache is not None else None
-        with near_store(Path(self.store), self.store_digest, cache, say) as path:
+        store = Path(self.store) if self.storage is None else self.storage.objects(self.store)
+        with near_store(store, self.store_digest, cache, say) as path:
             yield TileStore.open(path)
+
+    @property
+    def storage(self) -> RemoteStorage | None:
+        """The object store, if the storage is in one."""
+        return RemoteStorage(**self.remote) if self.remote is not None else None
+
+    @property
+    def folder(self) -> Path:
+        """Where the trial's files are on this node."""
+        return self._here(self.directory)
+
+    @property
+    def shared_folder(self) -> Path:
+        """Of an evaluation: where the files are on this node that its trials share."""
+        return self._here(self.shared)
+
+    def twin(self, folder: str | None = None) -> Mirror | None:
+        """The object store's side of a folder, by default the trial's own."""
+        folder = folder or self.directory
+        return None if self.storage is None else self.storage.mirror(self._here(folder), folder)
+
+    def weights(self) -> Path | None:
+        """Where pretrained weights are looked for first, on this node.
+
+        Raises
+        ------
+        OSError
+            If they have to be fetched and cannot be.
+        """
+        if self.stand_ins is not None and (twin := self.twin(self.stand_ins)) is not None:
+            twin.fetch()
+            return twin.folder
+        return Path(self.weights_dir) if self.weights_dir else None
+
+    def model(self) -> Path:
+        """Of an evaluation: the model that is measured, on this node.
+
+        Raises
+        ------
+        OSError
+            If it has to be fetched and cannot be.
+        """
+        if self.storage is None:
+            return Path(str(self.checkpoint))
+        twin = self.storage.mirror(self._here(MODELS), MODELS)
+        twin.fetch([name := f"{self.checkpoint_digest}.pt"])
+        return twin.folder / name
+
+    def _here(self, folder: str) -> Path:
+        return Path(folder) if self.storage is None else self.storage.work / folder
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -193,9 +258,19 @@ class TrialRun:
         if leads and self._last is not None and self._last.stop_reason is not None:
             from satdet.training import retire_checkpoints
 
-            retire_checkpoints(Path(self.order.directory))
+            retire_checkpoints(self.order.folder)
+        if leads and reports is not None:
+            self._clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _clear(self) -> None:
+        """Of a trial whose files are in an object store, keep nothing on this node."""
+        twin = self.order.twin()
+        if twin is not None:
+            with contextlib.suppress(OSError):  # then they stay here, in nobody's way
+                twin.send()
+                shutil.rmtree(twin.folder)
 
     def _begin(self) -> "Iterator[EpochReport]":
         from satdet.training import ALONE, StopAfter, meet, train
@@ -208,16 +283,17 @@ class TrialRun:
         return train(
             self._config,
             self._open.enter_context(order.tiles(self._remarks.append)),
-            Path(order.directory),
+            order.folder,
             seed=order.seed,
             callbacks=callbacks,
-            weights_dir=Path(order.weights_dir) if order.weights_dir else None,
+            weights_dir=order.weights(),
             after_epoch=order.after_epoch,
             continue_after=order.continue_after,
             keep=order.keep,
             storage_patience=order.storage_patience,
             workers=workers,
             micro_batch_size=order.micro_batch_size,
+            twin=order.twin(),
         )
 
 
@@ -235,7 +311,7 @@ def failure(order: TrialOrder, error: Exception, *, epoch: int, metrics: dict[st
     metrics : dict of float, optional
         Of the last whole epoch; zeros if there is none.
     """
-    passing = isinstance(error, OSError) and may_pass(error, Path(order.directory))
+    passing = isinstance(error, OSError) and may_pass(error, order.folder)
     lost = passing or isinstance(error, StorageLostError)
     task = "train" if order.checkpoint is None else "evaluate"
     return {
@@ -252,9 +328,10 @@ def keep_traceback(order: TrialOrder, result: dict[str, Any], text: str) -> None
     if result["stop_reason"] == STORAGE_LOST:
         return
     with contextlib.suppress(OSError):  # the error may be that nothing can be written there
-        directory = Path(order.directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "error.txt").write_text(text)
+        order.folder.mkdir(parents=True, exist_ok=True)
+        (order.folder / "error.txt").write_text(text)
+        if order.storage is not None:
+            order.storage.objects(order.directory).write("error.txt", text.encode())
 
 
 def _is_of_a_collective(error: Exception) -> bool:

@@ -21,10 +21,10 @@ PATIENCE_SECONDS = 120.0
 """How long a refusing storage is waited for by default; a server's restart or a remount takes less."""
 
 
-def may_pass(error: OSError, path: Path) -> bool:
+def may_pass(error: OSError, path: Path | str) -> bool:
     """Whether the same may succeed later: the storage of `path` is full, read-only, out of reach or gone."""
     if error.errno == errno.ENOENT:
-        return not path.parent.exists()
+        return isinstance(path, Path) and not path.parent.exists()
     return error.errno in FULL | READ_ONLY | OUT_OF_REACH
 
 
@@ -44,6 +44,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path, *, parents: bool = True) -> None:
+    """Make a folder where there is none, so that a power cut does not take it away again."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=parents, exist_ok=True)
+    for each in missing:
+        sync(each.parent)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader, after a power cut too, finds all of it or what was there before."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -61,7 +69,7 @@ def sync_tree(folder: Path) -> None:
 
 def keep_trying(
     attempt: Callable[[], T],
-    path: Path,
+    path: Path | str,
     *,
     seconds: float = PATIENCE_SECONDS,
     pause: Callable[[float, OSError], bool] | None = None,
@@ -72,8 +80,8 @@ def keep_trying(
     ----------
     attempt : callable
         May be called any number of times; raises OSError.
-    path : Path
-        What is read or written, for the message.
+    path : Path or str
+        What is read or written, for the message; a text is the address of an object.
     seconds : float
         From the first error on, by the monotonic clock.
     pause : callable, optional

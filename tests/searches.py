@@ -12,10 +12,10 @@ BY_ASHA = {"status": "stopped", "stop_reason": "asha", "error": None, "by": "sch
 FAILED = {"status": "failed", "stop_reason": "error", "error": "ValueError: bad", "by": "trial"}
 
 
-def begin(path: Path, *, search_id: str = "5ea2c4") -> Record:
+def begin(path: Path, *, search_id: str = "5ea2c4", **settings: Any) -> Record:
     """A record with its header and first session."""
     experiment = search_spaces.load("backbone_ablation").scaled_down()
-    record = Record(path)
+    record = Record(path, **settings)
     data = {"source": "frames", "digest": "da7a"}
     record.append(
         "search",

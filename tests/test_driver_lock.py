@@ -50,7 +50,7 @@ def elsewhere(path, **changes):
     """Write as a driver on another machine has."""
     driver = dataclasses.replace(Driver.this(), host="gpu7", process=4711, kernel="another boot", **changes)
     path.touch()
-    lock._write(path, driver)
+    lock.FileSign(path).write(driver)
     return driver
 
 
@@ -77,7 +77,7 @@ def test_a_living_driver_is_seen_where_the_file_system_has_no_locks(path, holder
 
 def test_another_process_of_the_same_number_is_not_the_driver(path, no_locks):
     path.touch()
-    lock._write(path, dataclasses.replace(Driver.this(), started="1"))
+    lock.FileSign(path).write(dataclasses.replace(Driver.this(), started="1"))
     with sole_driver(path) as ownership:
         assert ownership.lost is None
 

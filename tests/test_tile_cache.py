@@ -89,7 +89,7 @@ def test_without_a_cache_or_where_the_storage_is_local_nothing_is_copied(store, 
 
 def test_a_network_storage_is_copied_to_a_folder_of_ones_own(store, tmp_path, monkeypatch):
     monkeypatch.setattr(tile_cache, "is_remote", lambda path: path == store.path)
-    monkeypatch.setattr(tile_cache, "_LOCAL", tmp_path)
+    monkeypatch.setattr(mounts, "_LOCAL", tmp_path)
     folder = tmp_path / f"satdet-tiles-{os.getuid()}"
     assert read(store, TileCache()) == (folder / store.content_digest, [])
     assert folder.stat().st_mode & 0o777 == 0o700

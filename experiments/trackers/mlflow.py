@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from experiments.credentials import HIDDEN, masked
+from experiments.paths import SHOWN
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import Tracker, TrackerSettings, TrackerState, cell_name, suggestion
@@ -38,7 +39,6 @@ _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _LONGEST_UPLOAD = 120
 """Seconds that the answer to an upload may take in the end; at first as long as any other."""
 _RUN_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-_ARTIFACTS = ("model.pt", "detections.png", "error.txt")
 _REGISTERED = "registered_trial"
 _DECLARATION = "declaration.json"
 _FLUSH_SECONDS = 1.0
@@ -137,7 +137,7 @@ class MlflowTracker(Tracker):
             self._next_flush = time.monotonic() + _FLUSH_SECONDS
             self.pending = False
         for trial_id, trial in list(self._uploads.items()):
-            model = self.settings.search.trial(trial_id) / "model.pt"
+            model = self.settings.search.trial_here(trial_id) / "model.pt"
             ready = search.task != "train" or trial.status == "failed" or not trial.epochs or model.exists()
             if final or ready:
                 self._upload(trial, whole=ready)
@@ -334,9 +334,9 @@ class MlflowTracker(Tracker):
 
     def _upload(self, trial: TrialState, *, whole: bool) -> None:
         """Send the files of an ended trial; unless it is `whole`, a resume will make more of them."""
-        folder = self.settings.search.trial(trial.trial_id)
+        folder = self.settings.search.trial_here(trial.trial_id)
         run_id = self.state.run_ids[trial.trial_id]
-        for file in (folder / name for name in _ARTIFACTS):
+        for file in (folder / name for name in SHOWN):
             if file.exists():
                 with self._patience():
                     self._client.log_artifact(run_id, str(file))
@@ -350,7 +350,7 @@ class MlflowTracker(Tracker):
 
     def _register(self, parent: _Run, trial: TrialState, search: SearchState) -> None:
         """Put the best trial's model into the registry, once."""
-        model = self.settings.search.trial(trial.trial_id) / "model.pt"
+        model = self.settings.search.trial_here(trial.trial_id) / "model.pt"
         if parent.tags.get(_REGISTERED) == trial.trial_id or not model.exists():
             return
         tags = {"search_id": search.search_id, "trial_id": trial.trial_id, "seed": str(trial.seed)}

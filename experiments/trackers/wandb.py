@@ -215,7 +215,7 @@ class WandbTracker(Tracker):
         return run
 
     def _end(self, run: Any, trial: TrialState) -> None:
-        picture = self.settings.search.trial(trial.trial_id) / "detections.png"
+        picture = self.settings.search.trial_here(trial.trial_id) / "detections.png"
         if picture.exists():
             import wandb
 

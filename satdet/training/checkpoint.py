@@ -3,10 +3,11 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from torch import Tensor
 
+from satdet._storage import make_folder
 from satdet.errors import CheckpointError, SatdetError, StorageError, TrainingError
 from satdet.training import files
 from satdet.training.callbacks import StopTraining
@@ -17,6 +18,16 @@ from satdet.training.remarks import Remarks
 
 FORMAT = 1
 _PARTS = {"identity", "learner", "progress", "callbacks"}
+
+
+class Twin(Protocol):
+    """A trial's folder elsewhere, of which a directory of this machine is the copy."""
+
+    def fetch(self) -> None:
+        """Make the directory what the twin is; raises OSError."""
+
+    def send(self) -> None:
+        """Make the twin what the directory is; raises OSError."""
 
 
 class CheckpointFolder:
@@ -42,6 +53,8 @@ class CheckpointFolder:
         Epochs that the trial is known to have had.
     continue_after : int, optional
         If an ended trial goes on after that epoch.
+    twin : Twin, optional
+        Where the files proper are, if `directory` is only this machine's copy.
 
     Raises
     ------
@@ -59,8 +72,10 @@ class CheckpointFolder:
         remarks: Remarks,
         after_epoch: int = 0,
         continue_after: int | None = None,
+        twin: Twin | None = None,
     ) -> None:
         self.directory = directory
+        self._twin = twin
         self._identity = identity
         self._keep = max(1, keep)
         self._patience = patience
@@ -133,6 +148,18 @@ class CheckpointFolder:
             "identity": self._identity,
         }
         files.write_record(self.directory / files.STOPPED, record, self._patience)
+        self.send()
+
+    def send(self) -> None:
+        """Have the twin, if there is one, hold what the directory holds.
+
+        Raises
+        ------
+        StorageError
+            If it does not take it.
+        """
+        if self._twin is not None:
+            self._patience.write(self.directory, self._twin.send)
 
     def write(self, epoch: int, content: dict[str, Any], *, best: bool) -> None:
         """Copy `content` and begin to write it as the checkpoint of `epoch`; waits for the one before.
@@ -174,6 +201,7 @@ class CheckpointFolder:
                     export_model(
                         self.directory, identity=self._identity, patience=self._patience, remarks=self._remarks
                     )
+                    self.send()
         except SatdetError as own:
             if kind is None:
                 raise
@@ -183,7 +211,9 @@ class CheckpointFolder:
 
     def _make(self) -> None:
         # Of a trial that has had epochs, more than the last folder is never missing, unless the storage is.
-        self.directory.mkdir(parents=not self._after_epoch, exist_ok=True)
+        make_folder(self.directory, parents=not self._after_epoch or self._twin is not None)
+        if self._twin is not None:
+            self._twin.fetch()
         files.clean(self.directory)
 
     def _remark_on_lost(self, path: Path | None, content: dict[str, Any]) -> None:
@@ -218,6 +248,7 @@ class CheckpointFolder:
         self._damaged = []
         for old in self._patience.read(self.directory, lambda: files.epoch_files(self.directory))[self._keep :]:
             files.remove(old)
+        self.send()
 
 
 def _epochs(count: int) -> str:

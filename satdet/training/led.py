@@ -52,6 +52,11 @@ class LedCheckpoints:
         if self._folder is not None:
             self._folder.wait()
 
+    def send(self) -> None:
+        """Have the leader's twin hold what its directory holds."""
+        if self._folder is not None:
+            self._folder.send()
+
     def __enter__(self) -> Self:
         if self._folder is not None:
             self._folder.__enter__()

@@ -19,7 +19,7 @@ from satdet.detector import build_detector
 from satdet.errors import ConfigError, NonFiniteLossError, StorageError
 from satdet.training import files
 from satdet.training.callbacks import BatchProgress, Callback, EpochReport, StopTraining
-from satdet.training.checkpoint import CheckpointFolder
+from satdet.training.checkpoint import CheckpointFolder, Twin
 from satdet.training.evaluation import draw_examples, evaluate
 from satdet.training.export import load_model
 from satdet.training.identity import trial_identity
@@ -47,6 +47,7 @@ def train(
     storage_patience: float = PATIENCE_SECONDS,
     workers: Workers = ALONE,
     micro_batch_size: int | None = None,
+    twin: Twin | None = None,
 ) -> Iterator[EpochReport]:
     """Train one trial, or go on with it.
 
@@ -93,6 +94,9 @@ def train(
         That train this trial together.
     micro_batch_size : int, optional
         Most tiles a pass, of a worker; by default the configuration's, or that of the checkpoint.
+    twin : Twin, optional
+        A folder elsewhere, like one in an object store: fetched from before anything is read, sent to after whatever
+        is written. Only the leader of several workers uses it.
 
     Yields
     ------
@@ -135,6 +139,7 @@ def train(
             remarks=remarks,
             after_epoch=after_epoch,
             continue_after=continue_after,
+            twin=twin,
         ),
     )
     saved = checkpoints.load()
@@ -185,6 +190,7 @@ def train(
 
     if workers.leads:
         _draw_best(directory, where, evaluation_tiles, patience, remarks)
+        checkpoints.send()
     yield remarks.give(last)
 
 
