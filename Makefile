@@ -5,7 +5,7 @@ TEST_WORKERS ?= 2
 UI_PORT ?= 5000
 BIN := .venv/bin
 
-.PHONY: env demo test check format ui lock proofs smokes curves replay chaos nodes faults reliability audit sbom clean
+.PHONY: env demo test check format ui lock proofs smokes curves replay chaos nodes faults coverage reliability audit sbom clean
 
 env: .venv/.ready
 
@@ -68,6 +68,9 @@ chaos: env
 # Searches on two real nodes of this machine: one lost, one that joins, some unfit, one trial on both.
 nodes: env
 	$(BIN)/python -m pytest -m slow tests/test_two_nodes.py tests/test_nodes.py
+
+coverage: env
+	$(BIN)/python -m benchmarks.coverage
 
 faults: env
 	$(BIN)/python -m benchmarks.node_chaos

@@ -99,11 +99,13 @@ def _lost(what: str) -> Callable[[Result], str]:
 
 def _storage(*scenarios: str) -> Callable[[Result], str]:
     def figure(result: Result) -> str:
-        found = [each for each in result["scenarios"] if each["scenario"] in scenarios]
+        found = {name: result["scenarios"][name] for name in scenarios if name in result["scenarios"]}
         if not found:
             return "not measured"
-        statuses = ", then ".join(str(status) for each in found for status in each["statuses"])
-        wrong = sum(len(each["wrong"]) + sum(map(len, each["differences"].values())) for each in found)
+        statuses = "; ".join(
+            f"{name.replace('_', ' ')}: {', then '.join(map(str, each['statuses']))}" for name, each in found.items()
+        )
+        wrong = sum(len(each["wrong"]) + sum(map(len, each["differences"].values())) for each in found.values())
         return f"exit status {statuses}; {wrong} differences from an undisturbed search"
 
     return figure
@@ -154,10 +156,10 @@ ROWS = (
     Row("a whole node killed", "the trial goes on on another node", "node_chaos", _lost("node")),
     Row("the connection to a node lost", "given up for lost, goes on on another", "node_chaos", _lost("connection")),
     Row("the storage full, read-only or frozen for a while", "waited for", "storage_faults",
-        _storage("full_for_a_while", "frozen_for_a_while", "read_only_for_a_while")),
+        _storage("full_for_a_while", "full_to_the_last_byte", "frozen_for_a_while", "read_only_for_a_while")),
     Row("the storage gone for a while", "waited for", "storage_faults", _storage("gone_for_a_while")),
     Row("the storage full or gone for good", "leaves; `--resume` goes on when it is back", "storage_faults",
-        _storage("full_for_good", "full_to_the_last_byte", "gone_for_good")),
+        _storage("full_for_good", "gone_for_good")),
     Row("the storage read-only from the start", "one line, nothing begun", "storage_faults",
         _storage("read_only_from_the_start")),
     Row("a record damaged", "the newest whole state, or a refusal that names `repair`", "record_damage", _record),

@@ -190,6 +190,24 @@ def sole_driver(path: Path, objects: ObjectStore | None = None) -> Iterator[Owne
             ownership.release()
 
 
+def who_runs(path: Path, objects: ObjectStore | None = None) -> Driver | None:
+    """Who runs a search by its lock; of a process of this machine it is made sure that it is there.
+
+    Raises
+    ------
+    OSError
+        If the lock cannot be read.
+    """
+    sign: Sign = FileSign(path) if objects is None else ObjectSign(objects)
+    try:
+        driver = sign.read()
+    except FileNotFoundError:
+        return None
+    if driver is not None and driver.kernel == _kernel() and _start_of(driver.process) != driver.started:
+        return None
+    return driver
+
+
 @contextmanager
 def in_turn(path: Path) -> Iterator[None]:
     """Wait for the lock at `path` and hold it: searches of one storage share its data."""

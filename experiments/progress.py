@@ -13,6 +13,7 @@ from rich.text import Text
 
 from experiments.record import Event
 from experiments.state import SearchState, TrialState
+from experiments.stoppers import Budget
 from experiments.wording import value_text
 
 _REFRESH_SECONDS = 0.5
@@ -26,6 +27,7 @@ class Outlook:
     trials: int
     concurrency: int
     epochs: Callable[[TrialState], int]
+    budget: Budget | None = None
     began: float = field(default_factory=time.monotonic)
 
     def seconds_left(self, state: SearchState) -> float | None:
@@ -134,15 +136,8 @@ class LiveScreen:
 
     def _draw(self, state: SearchState) -> None:
         self._drawn = time.monotonic()
-        running = [trial for trial in state.trials.values() if trial.status == "running"]
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        for heading in ("trial", "", "epoch", state.metric, "best", "images/s"):
-            table.add_column(heading, justify="left" if heading in ("trial", "") else "right")
-        for trial in running:
-            last, best = trial.last, trial.best(state.metric, state.mode)
-            figures = [_figure(last, state.metric), _figure(best, state.metric), _figure(last, "images_per_second", 1)]
-            table.add_row(trial.trial_id, cell_text(trial), f"{trial.epochs}/{self._outlook.epochs(trial)}", *figures)
-        self._live.update(Group(Text(f"{self._outlook.name}  {overview(state, self._outlook)}"), table), refresh=True)
+        heading = Text(f"{self._outlook.name}  {overview(state, self._outlook)}")
+        self._live.update(Group(heading, running_table(state, self._outlook)), refresh=True)
 
 
 def build_screen(outlook: Outlook) -> Screen:
@@ -151,6 +146,19 @@ def build_screen(outlook: Outlook) -> Screen:
     if console.is_terminal and "NO_COLOR" not in os.environ:
         return LiveScreen(console, outlook)
     return PlainScreen(console, outlook)
+
+
+def running_table(state: SearchState, outlook: Outlook) -> Table:
+    """The trials that run: epoch, metric, best so far, speed."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("trial", "", "epoch", state.metric, "best", "images/s"):
+        table.add_column(heading, justify="left" if heading in ("trial", "") else "right")
+    for trial in state.trials.values():
+        if trial.status == "running":
+            last, best = trial.last, trial.best(state.metric, state.mode)
+            figures = [_figure(last, state.metric), _figure(best, state.metric), _figure(last, "images_per_second", 1)]
+            table.add_row(trial.trial_id, cell_text(trial), f"{trial.epochs}/{outlook.epochs(trial)}", *figures)
+    return table
 
 
 def cell_text(trial: TrialState) -> str:
@@ -197,6 +205,8 @@ def overview(state: SearchState, outlook: Outlook) -> str:
     parts.append(f"{clock(time.monotonic() - outlook.began + state.seconds_before)} gone")
     if left is not None and ended < outlook.trials:
         parts.append(f"about {clock(left)} left")
+    if outlook.budget is not None and (spent := outlook.budget.spent_text(state)):
+        parts.append(f"budget: {spent}")
     return ", ".join(parts)
 
 

@@ -135,7 +135,7 @@ class Session:
             )
         given = self.plan.resources
         session = {"options": options.recorded(), "cpus": given.cpus, "workers": given.workers}
-        session |= {"dropped": live.record.dropped}
+        session |= {"trials": self.plan.trials, "concurrency": given.concurrency, "dropped": live.record.dropped}
         live.note("session", host=socket.gethostname(), process=os.getpid(), **session)
         for change in reopened:
             live.note("continued", **change)
@@ -287,7 +287,8 @@ class Session:
             config: TrialConfig = unflatten(trial.config)
             return config.training.epochs if experiment.task == "train" else 1
 
-        return Outlook(experiment.name, self.plan.trials, self.plan.resources.concurrency, epochs)
+        budget = search_ends(self.plan, self.options, self.live.state).budget
+        return Outlook(experiment.name, self.plan.trials, self.plan.resources.concurrency, epochs, budget)
 
     def _status(self) -> str:
         state = self.live.state

@@ -94,6 +94,10 @@ class SearchState:
     """Flags of the command as last said."""
     cpus: int | None = None
     """CPUs, and so threads, that each trial was last given: their number decides on the last bits of a sum."""
+    planned: int | None = None
+    """Trials that the last session meant to have in all."""
+    concurrency: int = 1
+    """Trials at a time of the last session."""
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> "SearchState":
@@ -157,6 +161,7 @@ class SearchState:
         self.status = "interrupted"
         self.options = event.get("options", self.options)
         self.cpus = event.get("cpus", self.cpus)
+        self.planned, self.concurrency = event.get("trials", self.planned), event.get("concurrency", self.concurrency)
         self.session_began, self.seconds_before = _seconds(event), self.seconds
 
     def _on_suggested(self, event: Event) -> None:

@@ -26,12 +26,23 @@ class Budget:
 
     def reached(self, state: "SearchState") -> bool:
         """Whether the search has spent what it was given."""
-        spent = (
-            (self.seconds, state.seconds),
-            (self.gpu_seconds, sum(trial.gpu_seconds for trial in state.trials.values())),
-            (self.epochs, sum(trial.epochs for trial in state.trials.values())),
+        return any(used >= cap for used, cap, _, _ in self._spent(state))
+
+    def spent_text(self, state: "SearchState") -> str:
+        """What is spent of what was given, for people; empty without a cap."""
+        return ", ".join(
+            f"{used / unit:.3g} of {cap / unit:.3g} {name}" for used, cap, unit, name in self._spent(state)
         )
-        return any(cap is not None and used >= cap for cap, used in spent)
+
+    def _spent(self, state: "SearchState") -> list[tuple[float, float, float, str]]:
+        """What is used, the cap, and the unit that it is told in, of each cap that there is."""
+        trials = state.trials.values()
+        caps = (
+            (state.seconds, self.seconds, 3600.0, "h"),
+            (sum(trial.gpu_seconds for trial in trials), self.gpu_seconds, 3600.0, "GPU h"),
+            (float(sum(trial.epochs for trial in trials)), self.epochs, 1.0, "epochs"),
+        )
+        return [(used, cap, unit, name) for used, cap, unit, name in caps if cap is not None]
 
 
 def parse_budget(text: str) -> Budget:

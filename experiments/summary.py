@@ -82,6 +82,7 @@ def _trial(
         "last": trial.last,
         "epochs": trial.epochs,
         "seconds": round(trial.seconds, 3),
+        "gpu_seconds": round(trial.gpu_seconds, 3),
         "checkpoint": f"{address}/model.pt" if "model.pt" in files.of(trial.trial_id) else None,
         "directory": address,
         "mlflow_run_id": run_ids.get("mlflow"),

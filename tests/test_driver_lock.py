@@ -83,7 +83,7 @@ def test_another_process_of_the_same_number_is_not_the_driver(path, no_locks):
 
 
 def test_a_driver_on_another_machine_is_known_by_its_beats(path, no_locks):
-    other = lock.Ownership(path, elsewhere(path))
+    other = lock.Ownership(lock.FileSign(path), elsewhere(path))
     try:
         began = time.monotonic()
         with pytest.raises(StorageError, match="process 4711 on gpu7"), sole_driver(path):
@@ -97,7 +97,7 @@ def test_a_driver_on_another_machine_is_known_by_its_beats(path, no_locks):
 
 def test_one_that_gives_no_sign_of_life_is_taken_over_and_notices_when_it_wakes(path, no_locks, monkeypatch, capsys):
     monkeypatch.setattr(lock, "_LEASE_SECONDS", 2.0)
-    sleeping = lock.Ownership(path, elsewhere(path))
+    sleeping = lock.Ownership(lock.FileSign(path), elsewhere(path))
     sleeping._released.set()  # as a machine that sleeps: no beat, but no goodbye either
     sleeping._thread.join()
     with sole_driver(path) as ownership:
