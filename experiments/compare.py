@@ -358,16 +358,25 @@ def _csv(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _latex(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    special = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "±": r"$\pm$"}
-    body = "\n".join(_latex_row(line, special) for line in lines)
+    body = "\n".join(map(_latex_row, lines))
     return (
-        f"\\begin{{tabular}}{{{'l' * len(heading)}}}\n\\toprule\n{_latex_row(heading, special)}\n\\midrule\n"
+        f"\\begin{{tabular}}{{{'l' * len(heading)}}}\n\\toprule\n{_latex_row(heading)}\n\\midrule\n"
         f"{body}\n\\bottomrule\n\\end{{tabular}}\n"
     )
 
 
-def _latex_row(cells: Sequence[str], special: Mapping[str, str]) -> str:
-    return " & ".join("".join(special.get(char, char) for char in cell) for cell in cells) + r" \\"
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(map(latex_text, cells)) + r" \\"
+
+
+def latex_text(text: str) -> str:
+    """A text as LaTeX takes it."""
+    return "".join(_LATEX.get(char, char) for char in text)
+
+
+_LATEX = {char: rf"\{char}" for char in "_%&#${}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+}  # fmt: skip
 
 
 def _html(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
