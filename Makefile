@@ -89,10 +89,16 @@ audit: env
 	$(BIN)/python -m benchmarks.audit
 
 # What is in the lock, as CycloneDX.
-sbom: env
+sbom: .venv-sbom/.ready
 	mkdir -p build
-	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-format JSON \
+	.venv-sbom/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-format JSON \
 		--output-file build/sbom.json requirements.lock
+
+# On its own: what it brings along makes every import of jsonschema, and so of Ray, a second slower.
+.venv-sbom/.ready: requirements-sbom.lock .venv/.ready
+	$(BIN)/uv venv --quiet --clear .venv-sbom
+	$(BIN)/uv pip sync --quiet --python .venv-sbom/bin/python --require-hashes requirements-sbom.lock
+	touch $@
 
 # Resolve the newest versions that pyproject.toml allows, for all platforms and Python versions at once.
 lock: env
@@ -100,10 +106,12 @@ lock: env
 		--upgrade --extra dev pyproject.toml -o requirements.lock
 	echo uv | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --upgrade - -o requirements-uv.lock
+	echo cyclonedx-bom | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --upgrade - -o requirements-sbom.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		-c requirements.lock cluster/requirements.in -o cluster/requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		cluster/tracking/requirements.in -o cluster/tracking/requirements.lock
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-sbom

@@ -5,6 +5,8 @@
 export RAY_AUTH_MODE=token
 export RAY_AUTH_TOKEN_PATH=${RAY_AUTH_TOKEN_PATH:-$HOME/.config/satdet/ray-token}
 export RAY_USAGE_STATS_ENABLED=0
+# The autoscaler's own metrics are served to everybody who asks, on all interfaces. No port, no server.
+export AUTOSCALER_METRIC_PORT=${AUTOSCALER_METRIC_PORT:--1}
 # A node that does not answer for about 16 s counts as lost, and its trials go on elsewhere.
 export RAY_health_check_initial_delay_ms=${RAY_health_check_initial_delay_ms:-1000}
 export RAY_health_check_period_ms=${RAY_health_check_period_ms:-1000}

@@ -19,7 +19,7 @@ from experiments.answer import answer
 from experiments.copies import bring_record
 from experiments.paths import storage_paths
 from experiments.progress import clock
-from experiments.wording import value_text, values_text
+from experiments.wording import short_names, value_text, values_text
 from satdet._cli import run_command
 from satdet.config import unknown_name
 from satdet.errors import UsageError
@@ -327,12 +327,6 @@ def _row(summary: Summary, cell: str, trials: Trials) -> Row:
         ),
         front=any(trial["id"] in summary["pareto"] for trial in trials),
     )
-
-
-def short_names(paths: Sequence[str]) -> list[str]:
-    """The last parts of paths, where they are different."""
-    tails = [path.rpartition(".")[2] for path in paths]
-    return [tail if tails.count(tail) == 1 else path for path, tail in zip(paths, tails, strict=True)]
 
 
 def _label(values: Mapping[str, Any]) -> str:

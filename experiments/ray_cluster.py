@@ -1,9 +1,11 @@
 """A Ray cluster to run on: a local one of our own, started locked down, or one that is there already."""
 
 import contextlib
+import importlib
 import io
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
     "NO_ALBUMENTATIONS_UPDATE": "1",
+    "AUTOSCALER_METRIC_PORT": "-1",  # no port, so none is opened: it would answer anybody, on a cluster from anywhere
 }  # fmt: skip
 
 
@@ -47,6 +50,9 @@ def ray_cluster(address: str | None) -> Iterator[Capacity]:
         import ray
 
         local = {"num_cpus": machine().cpus, "include_dashboard": False}
+        # Starting Ray is waiting for other processes; meanwhile this one imports what it needs next.
+        importing = threading.Thread(target=importlib.import_module, args=("ray.tune",), daemon=True)
+        importing.start()
         try:
             with withheld_from_children():
                 _begin(address=address or "local", **({} if address else local), **access)
@@ -58,6 +64,7 @@ def ray_cluster(address: str | None) -> Iterator[Capacity]:
                 else "Ray cannot be started here"
             )
             raise UsageError(f"{what} ({reason})") from error
+        importing.join()
         try:
             keep_keys_out_of_runtime_env()
             yield _capacity()

@@ -1,6 +1,6 @@
 """Declared values as people read them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -33,6 +33,12 @@ def value_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(value_text, value)) + "]"
     return "none" if value is None else str(value)
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """The last parts of paths, where they are different."""
+    tails = [path.rpartition(".")[2] for path in paths]
+    return [tail if tails.count(tail) == 1 else path for path, tail in zip(paths, tails, strict=True)]
 
 
 def domain_text(domain: Domain) -> str:

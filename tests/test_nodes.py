@@ -111,10 +111,10 @@ def test_a_node_that_sees_another_storage_is_told_from_a_good_one(search, tmp_pa
     ("number", "unfit"), [(errno.EROFS, True), (errno.EACCES, True), (errno.ENOSPC, False), (errno.EIO, False)]
 )
 def test_only_what_waiting_does_not_cure_makes_a_trial_go_elsewhere(search, monkeypatch, number, unfit):
-    def refuse(proof, name):
+    def refuse(folder, name, text):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(node_proof, "_write", refuse)
+    monkeypatch.setattr(node_proof._Folder, "write", refuse)
     with open_proof(search) as proof:
         assert os.strerror(number) in prove(proof, "ab12")["fault"]
         if unfit:

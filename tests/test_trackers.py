@@ -365,3 +365,16 @@ def test_the_search_s_run_tells_searcher_and_scheduler(tmp_path, empty_mlflow):
     client = MlflowClient(tracked.storage.mlflow_uri)
     (parent,) = client.search_runs([client.get_experiment_by_name("nms_grid").experiment_id])
     assert (parent.data.tags["searcher"], parent.data.tags["scheduler"]) == ("Grid", "RunAll")
+
+
+def test_mlflow_knows_the_data_of_each_trial_and_its_values_by_name(tmp_path, empty_mlflow):
+    site = Site(tmp_path)
+    with begin(site.search.record) as record:
+        report(record, suggest(record, 0), 1, 0.3, COMPLETED)
+    assert site.send() and site.send()
+    (run,) = site.mlflow()[1].values()
+    assert run.data.tags["backbone"] == "resnet18"
+    (given,) = run.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("backbone_ablation frames", "da7a")
+    assert given.dataset.source == '{"uri": "frames"}'
+    assert [(tag.key, tag.value) for tag in given.tags] == [("mlflow.data.context", "training")]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.compare import Row, short_names
+from experiments.compare import Row
 from experiments.reporting.evidence import Curve, Evidence
 from experiments.reporting.importance import LEAST_TRIALS, importances
 from experiments.state import TrialState
-from experiments.wording import value_text
+from experiments.wording import short_names, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

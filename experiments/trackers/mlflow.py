@@ -21,6 +21,7 @@ from experiments.trackers.database import dispose, make_database
 from experiments.trackers.outage import Unreachable, ask
 from experiments.trackers.outbox import Outbox, Outgoing, Point
 from experiments.trackers.registry import register_best
+from experiments.wording import short_names, value_text
 from satdet._storage import sync_tree
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ _LONGEST_UPLOAD = 120
 _RUN_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _REGISTERED = "registered_trial"
 _DECLARATION = "declaration.json"
+_DATASET = "dataset"
+_LONGEST_DIGEST = 36
 _FLUSH_SECONDS = 1.0
 _ENTITIES_A_CALL = 1000
 _ENTITIES_A_KIND = 100
@@ -194,6 +197,7 @@ class MlflowTracker(Tracker):
         tags = {"stop_reason": trial.stop_reason, "status": trial.status, "hardware": trial.hardware}
         tags |= {"stop_detail": trial.detail, "error": trial.error, "remarks": "\n".join(trial.remarks)}
         tags["continued"] = json.dumps(outgoing.continued) if outgoing.continued else None
+        tags |= _value_tags(trial) | {_DATASET: self._log_dataset(run, search)}
         changed = self._log(run, metrics, params, tags)
         if trial.ended_at is not None:
             changed |= self._close(run, _RUN_STATUS[trial.status], trial.ended_at)
@@ -204,6 +208,19 @@ class MlflowTracker(Tracker):
             changed |= self._revive(run)
         if changed:
             self.state.sent(trial.trial_id, points=len(lacking))
+
+    def _log_dataset(self, run: _Run, search: SearchState) -> str:
+        """Tell what the trial was trained on, once; returns the digest, which is then a tag of the run."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data, name = search.header["data"], str(search.header["declaration"]["name"])
+        digest = str(data["digest"])
+        if run.tags.get(_DATASET) != digest:  # MLflow knows the same one by its digest, and keeps it once
+            source = json.dumps({"uri": str(data.get("source", ""))})
+            dataset = Dataset(f"{name} frames", digest[:_LONGEST_DIGEST], "local", source)
+            tags = [InputTag("mlflow.data.context", "training")]
+            self._client.log_inputs(run.run_id, [DatasetInput(dataset, tags)])
+        return digest
 
     def _lacks(self, run: _Run, point: Point, outgoing: Outgoing) -> bool:
         """Whether the server does not have a point; of epochs it has one a step, even if the record has lost lines."""
@@ -371,6 +388,12 @@ class MlflowTracker(Tracker):
             raise
         finally:
             os.environ[_TIMEOUT] = usual
+
+
+def _value_tags(trial: TrialState) -> dict[str, str]:
+    """The searched values by their short names, to filter and to colour by."""
+    names = short_names(list(trial.values))
+    return {name: value_text(value) for name, value in zip(names, trial.values.values(), strict=True)}
 
 
 def _metrics(point: Point) -> "list[Metric]":
