@@ -283,6 +283,8 @@ def _cost(evidence: Evidence) -> Drawing | None:
 
 
 _MOST_CELLS = 20
+_MOST_CURVES = 100
+"""Those of the best cells; more would be a grey area, and a large file."""
 _LONG = 24
 """Characters of a label."""
 _DRAWN: tuple[Callable[[Evidence], Drawing | None], ...] = (
@@ -357,7 +359,7 @@ def _colours_of(results: "np.ndarray[Any, Any]") -> Callable[[float], Any]:
 
 def _draw_curves(axes: "Axes", curves: Sequence[Curve], *, legend: bool = True) -> None:
     coloured = len(curves) <= len(COLOURS)
-    for number, curve in reversed(list(enumerate(curves))):
+    for number, curve in reversed(list(enumerate(curves[:_MOST_CURVES]))):
         colour = COLOURS[number] if coloured or number == 0 else _GREY
         named = coloured or number == 0
         axes.plot(

@@ -11,6 +11,8 @@ from experiments.state import SearchState
 LEAST_TRIALS = 8
 """With fewer, a forest says more about itself than about them."""
 _REPEATS = 5
+_MOST_TRIALS = 300
+"""A forest of more takes minutes; each then has others of them."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,16 @@ def importances(state: SearchState) -> list[Importance]:
     results = [trial.best(state.metric, state.mode)[state.metric] for trial in scored]
     if len(scored) < LEAST_TRIALS or len(varied) < 2 or np.ptp(results) == 0:
         return []
-    study = optuna.create_study(direction="maximize" if state.mode == "max" else "minimize")
     columns = {path: _Column([trial.values[path] for trial in scored]) for path in varied}
-    for number, result in enumerate(results):
-        study.add_trial(
-            optuna.trial.create_trial(
-                params={path: column.values[number] for path, column in columns.items()},
-                distributions={path: column.distribution for path, column in columns.items()},
-                value=result,
-            )
-        )
+    distributions = {path: column.distribution for path, column in columns.items()}
     found: dict[str, list[float]] = {path: [] for path in varied}
     for seed in range(_REPEATS):
+        study = optuna.create_study(direction="maximize" if state.mode == "max" else "minimize")
+        chosen = np.random.default_rng(seed).permutation(len(scored))[:_MOST_TRIALS]
+        for number in sorted(chosen.tolist()):
+            params = {path: column.values[number] for path, column in columns.items()}
+            value = results[number]
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
         for path, share in optuna.importance.get_param_importances(study, evaluator=evaluator).items():
             found[path].append(share)
