@@ -2,6 +2,8 @@
 
 import html.parser
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -232,3 +234,15 @@ def test_a_search_that_has_no_result_yet_is_reported_without_figures(tmp_path):
     evidence = Evidence(storage.search("backbone_ablation"))
     assert {drawing.name for drawing in draw_all(evidence)} <= {"time"}
     assert main(["backbone_ablation", "--storage", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium is installed here")
+def test_a_browser_has_nothing_to_complain_of(made, tmp_path):
+    said = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=900,1400",
+         f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND",
+         f"--screenshot={tmp_path / 'page.png'}", (made / "report.html").as_uri()],
+        text=True, capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert (tmp_path / "page.png").stat().st_size > 20_000
+    assert [line for line in said.stderr.splitlines() if "CONSOLE" in line] == []
