@@ -65,9 +65,10 @@ chaos: env
 	$(BIN)/python -m benchmarks.chaos --kills 50
 	$(BIN)/python -m benchmarks.reliability
 
-# Searches on two real nodes of this machine: one lost, one that joins, some unfit, one trial on both.
+# Searches on two real nodes of this machine: one lost, one that joins, some unfit, one trial on both; and one whose
+# storage is an object store, measured from a third machine.
 nodes: env
-	$(BIN)/python -m pytest -m slow tests/test_two_nodes.py tests/test_nodes.py
+	$(BIN)/python -m pytest -m slow tests/test_two_nodes.py tests/test_nodes.py tests/test_object_search.py
 
 coverage: env
 	$(BIN)/python -m benchmarks.coverage

@@ -9,7 +9,7 @@ from benchmarks.chaos import planned, torment, undisturbed
 from benchmarks.chaos_support import SmallSearch, chances, spread
 from benchmarks.outcomes import Outcome, TrackedRun, compare
 
-MOMENTS = ["result", "checkpoint", "trackers", "session_end"]
+MOMENTS = ["checkpoint", "trackers", "session_end"]
 RUN = TrackedRun("FINISHED", "completed", {"loss": [(1, 0.5), (2, 0.25)], "seconds": [(1, None), (2, None)]})
 OUTCOME = Outcome(
     status="finished",
