@@ -16,7 +16,7 @@ thead th { border-bottom: 2px solid #888; }
 figure { margin: 1rem 0 1.6rem; break-inside: avoid; }
 figure svg, figure img { max-width: 100%; height: auto; }
 .pair { display: flex; gap: 1rem; flex-wrap: wrap; }
-.pair figure { flex: 1 1 20rem; }
+.pair figure { flex: 1 1 100%; }
 pre { font-size: .75rem; overflow-x: auto; background: #f6f6f6; padding: .6rem; white-space: pre-wrap; }
 @page { size: A4; margin: 18mm; }
 @media print {
