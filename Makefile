@@ -64,6 +64,7 @@ replay: env
 chaos: env
 	$(BIN)/python -m benchmarks.chaos --kills 50
 	$(BIN)/python -m benchmarks.reliability
+	$(MAKE) nodes
 
 # Searches on two real nodes of this machine: one lost, one that joins, some unfit, one trial on both; and one whose
 # storage is an object store, measured from a third machine.
