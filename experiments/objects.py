@@ -22,6 +22,8 @@ _CHUNK_BYTES = 16 << 20
 _RETRIES: dict[str, Any] = {"max_retries": 3}
 """Of one request; whoever asks has a patience of minutes besides."""
 _ALLOW_HTTP = "AWS_ALLOW_HTTP"
+_DENIED = re.compile(r"status code: 40[13]\b")
+"""Of a listing the client does not say it by the kind of its error."""
 _CLIENT: dict[str, Any] = {"connect_timeout": "5s", "timeout": "120s"}
 
 
@@ -121,6 +123,17 @@ class ObjectStore:
             found: Iterable[Mapping[str, Any]] = obstore.list(self._store, folder or None).collect()
         return {str(each["path"]): Stored(int(each["size"]), str(each["e_tag"])) for each in found}
 
+    def has(self, key: str) -> bool:
+        """Whether there is an object of that key."""
+        import obstore
+
+        try:
+            with self._errors(key):
+                obstore.head(self._store, key)
+        except FileNotFoundError:
+            return False
+        return True
+
     def folders(self) -> list[str]:
         """Names of the folders right below."""
         import obstore
@@ -162,6 +175,8 @@ class ObjectStore:
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
             raise PermissionError(errno.EACCES, reason(error), where) from None
         except exceptions.BaseError as error:
+            if _DENIED.search(str(error)):
+                raise PermissionError(errno.EACCES, reason(error), where) from None
             raise OSError(errno.EREMOTEIO, reason(error), where) from None
 
 

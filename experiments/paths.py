@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.objects import checked_uri, is_uri
-from experiments.remote import SCRATCH, RemoteStorage
+from experiments.remote import SCRATCH, RemoteRecord, RemoteStorage
 from satdet.errors import StorageError, UsageError
 
 SHOWN = ("model.pt", "detections.png", "error.txt")
@@ -90,7 +90,7 @@ class StoragePaths:
         """Names of the searches of this storage."""
         if self.remote is not None:
             objects = self.remote.objects()
-            return [name for name in objects.folders() if objects.under(name).listing("record")]
+            return [name for name in objects.folders() if RemoteRecord(objects.under(name)).begun()]
         return sorted(record.parent.name for record in self.root.glob("*/record.jsonl"))
 
     def make(self) -> None:

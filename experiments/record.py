@@ -135,8 +135,12 @@ class Record:
     def _append_there(self, number: int, line: bytes) -> None:
         """First of all, so that nobody who follows this machine's copy knows more than the record."""
         remote = self._remote
-        if remote is not None:
+        if remote is None:
+            return
+        try:
             keep_trying(lambda: remote.append(number, line), str(remote), seconds=self._patience, pause=self._pause)
+        except PermissionError as error:
+            raise StorageLostError(f"{remote}: {error.strerror}; see to its credentials and resume") from error
 
     def _write(self, line: bytes) -> None:
         if os.fstat(self._file).st_size != self._end:

@@ -152,6 +152,10 @@ class RemoteRecord:
         if len(parts) > _MANY:
             self._store.write(_key(1, parts[-1][1]), self._join(parts))
 
+    def begun(self) -> bool:
+        """Whether there is any line."""
+        return self._store.has(_key(1, 1))
+
     def _parts(self) -> list[tuple[int, int]]:
         """First and last numbers of the objects that make the whole."""
         longest: dict[int, int] = {}

@@ -14,6 +14,7 @@ from experiments.record import read_record
 from experiments.state import SearchState, TrialState
 from experiments.trackers.base import TrackerState, tracker_states
 from satdet._storage import write_whole
+from satdet.errors import StorageError
 
 
 def summarise(search: SearchPaths, state: SearchState | None = None) -> dict[str, Any]:
@@ -58,11 +59,14 @@ def _dominates(one: list[float], other: list[float]) -> bool:
 
 def write_summary(search: SearchPaths, state: SearchState | None = None) -> dict[str, Any]:
     """Write the summary into the search's folder, replacing the old one in one step, and return it."""
-    summary = summarise(search, state)
-    content = (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode()
-    write_whole(search.summary, content)
-    if search.remote is not None:
-        search.remote.objects(search.name).write(search.summary.name, content)
+    try:
+        summary = summarise(search, state)
+        content = (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode()
+        write_whole(search.summary, content)
+        if search.remote is not None:
+            search.remote.objects(search.name).write(search.summary.name, content)
+    except PermissionError as error:
+        raise StorageError(f"{error.filename}: cannot be used ({error.strerror})") from None
     return summary
 
 

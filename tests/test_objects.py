@@ -284,6 +284,18 @@ def test_a_line_that_did_not_arrive_is_not_here_either(search, proxy):
         assert search.record.read_bytes() == before
 
 
+def test_a_store_that_forbids_it_is_left_at_once_and_not_written_again(search, proxy):
+    with recorded(search) as record:
+        with proxy.having(Fault("status", 403)):
+            with pytest.raises(StorageLostError, match="see to its credentials and resume") as lost:
+                record.append("session", host="h", process=2)
+            with pytest.raises(StorageError, match=r"trials: cannot be used"):
+                write_summary(search, SearchState.of(record.events))
+        assert record.lost is lost.value
+        with pytest.raises(StorageLostError):
+            record.append("session", host="h", process=2)
+
+
 def test_a_store_that_is_away_is_waited_for(search, proxy):
     waited = []
 
