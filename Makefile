@@ -66,10 +66,11 @@ chaos: env
 	$(BIN)/python -m benchmarks.reliability
 	$(MAKE) nodes
 
-# Searches on two real nodes of this machine: one lost, one that joins, some unfit, one trial on both; and one whose
-# storage is an object store, measured from a third machine.
+# Searches on two real nodes of this machine: one lost, one that joins, some unfit, one trial on both; one whose storage
+# is an object store, measured from a third machine; and one in a Slurm job that is warned and queued again.
 nodes: env
-	$(BIN)/python -m pytest -m slow tests/test_two_nodes.py tests/test_nodes.py tests/test_object_search.py
+	$(BIN)/python -m pytest -m slow tests/test_two_nodes.py tests/test_nodes.py tests/test_object_search.py \
+		tests/test_cluster_slurm.py
 
 coverage: env
 	$(BIN)/python -m benchmarks.coverage

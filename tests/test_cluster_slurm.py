@@ -93,6 +93,7 @@ def slurm(tmp_path):
     shutil.rmtree(f"/tmp/ray-{slurm.job}", ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_slurm_job_that_is_warned_is_queued_again_and_goes_on(slurm, tmp_path):
     site = Site(tmp_path, DECLARATION)
     job = slurm.start(site)
