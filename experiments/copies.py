@@ -1,7 +1,6 @@
 """Copies on this machine of what an object store has: a search's record, and what is in the way of it."""
 
 import fcntl
-import hashlib
 import secrets
 from pathlib import Path
 
@@ -68,8 +67,9 @@ def send_files(storage: StoragePaths, options: RunOptions) -> None:
         return
     try:
         if options.checkpoint is not None:
-            with Path(options.checkpoint).open("rb") as file:
-                name = f"{hashlib.file_digest(file, 'sha256').hexdigest()}.pt"
+            from experiments.session import file_identity
+
+            name = f"{file_identity(Path(options.checkpoint))['sha256']}.pt"
             if name not in remote.objects(MODELS).listing():
                 remote.objects(MODELS).upload(Path(options.checkpoint), name)
         if options.weights_dir == str(storage.stand_ins):

@@ -137,9 +137,7 @@ def archive(storage: StoragePaths, search: SearchPaths, earlier: SearchState) ->
     if storage.remote is not None:
         for part in ("trials", "evaluation", "record"):  # the record last: what is left of a move is moved again
             move_objects(storage.remote.objects(), f"{search.name}/{part}", f"{storage.archive.name}/{name}/{part}")
-        storage.remote.objects(search.name).remove(
-            [search.summary.name]
-        )  # made from the record, and here no longer true
+        storage.remote.objects(search.name).remove([search.summary.name])  # which is made from the record
     if search.root.exists():
         storage.archive.mkdir(exist_ok=True)
         search.root.rename(storage.archive / name)

@@ -1,9 +1,11 @@
 """A storage in an object store: what lies where, there and on this machine, and a search's record, lock and files.
 
-    DATA/…                            tile stores by their content, and what else all searches share
+    data/tiles/<sha256>/                 tile stores, by their content
+    data/stand-in-weights/               of smoke runs
+    models/<sha256>.pt                   what evaluations measure
     SEARCH/record/<first>-<last>.jsonl   lines of the record; never changed, and never made twice
-    SEARCH/lock                       who runs the search, with a sign of life
-    SEARCH/trials/TRIAL/…             as in a folder
+    SEARCH/lock                          who runs the search, with a sign of life
+    SEARCH/trials/TRIAL/                 as in a folder
     SEARCH/summary.json
 
 Each machine has a folder beside it: the driver's has a copy of the record, and the trackers' files; a node's has the

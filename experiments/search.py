@@ -36,7 +36,7 @@ from experiments.state import SearchState
 from experiments.summary import write_summary
 from experiments.tracking import TrackerProcess, tracker_names
 from experiments.weights import stand_in_weights
-from satdet.errors import DataError, SatdetError
+from satdet.errors import DataError, SatdetError, StorageError
 from search_spaces.declare import Experiment
 
 
@@ -65,7 +65,11 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
     remote = storage.remote
     objects = remote.objects(search.name) if remote is not None else None
     with sole_driver(search.lock, objects) as ownership, terminated_like_interrupted():
-        bring_record(search, ours=True)
+        try:
+            bring_record(search, ours=True)
+        except StorageError:
+            if not options.fresh:  # which moves a damaged record away, too
+                raise
         earlier = earlier_state(search, fresh=options.fresh)
         check_in_the_way(search, earlier, options)
         asked_for_more = options.trials is not None or bool(options.continued)
@@ -104,7 +108,7 @@ def run_declared(declared: Experiment, options: RunOptions) -> dict[str, Any]:
         with ray_cluster(options.address) as there, proven_nodes(options.address, search) as nodes:
             capacity = options.nodes or nodes.usable(there)
             plan = make_plan(experiment, _with_threads(experiment, options, earlier, capacity, say=True), capacity)
-            if options.fresh and (search.root.exists() or earlier.header):
+            if options.fresh and (search.root.exists() or objects is not None):
                 archive(storage, search, earlier)
             if objects is not None:
                 send_files(storage, options)

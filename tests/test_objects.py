@@ -409,6 +409,17 @@ def test_a_fresh_search_moves_the_earlier_one_away(search):
     assert not earlier_state(search).header
 
 
+def test_a_damaged_record_is_moved_away_too(search):
+    with recorded(search):
+        pass
+    objects = search.remote.objects(search.name)
+    objects.remove(["record/0000000001-0000000001.jsonl"])
+    archive(storage_paths(search.remote.uri), search, earlier_state(search, fresh=True))
+    assert objects.listing() == {}
+    with recorded(search, search_id="new") as record:
+        assert len(record.events) == 2
+
+
 # ---- the lock
 
 
